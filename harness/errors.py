@@ -1,0 +1,31 @@
+"""What can go wrong in the harness, and the exit status of each.
+
+BenchError
+├── UsageError            2   the request cannot be understood
+├── InfrastructureError   3   a device, a build or the store failed; nothing is known about the model
+├── InvalidMeasurement    4   it ran, but the numbers cannot be trusted
+└── UnsupportedError      5   understood, but this model or device cannot do it
+A regression found by `bench compare` is exit status 1, and no error.
+"""
+
+
+class BenchError(Exception):
+    """Message: what was expected, what was found, what to do next."""
+
+    exit_code = 3
+
+
+class UsageError(BenchError):
+    exit_code = 2
+
+
+class InfrastructureError(BenchError):
+    exit_code = 3
+
+
+class InvalidMeasurement(BenchError):
+    exit_code = 4
+
+
+class UnsupportedError(BenchError):
+    exit_code = 5

@@ -1,0 +1,30 @@
+"""Job: one question to one device. Its key is its content, so an answered job is never asked again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+KEY_VERSION = 1
+"""Part of every key: raise it when the meaning of a parameter changes, so that stale answers are not reused."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A probe with its parameters on a device, over artifacts named by their sha256.
+
+    `device` identifies the unit and the facts that matter (CPU, kernel, placement); `params` is plain JSON data.
+    """
+
+    device: Mapping[str, Any]
+    probe: str
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """sha256 (64 hex digits) of the canonical JSON of all of the above."""
+        content = [KEY_VERSION, self.device, self.probe, self.artifacts, self.params]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
+        return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,23 @@
+"""Measurement: the answer to a job: raw values, launch by launch, or the reason why there is none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One metric of one job. Summaries are computed when read, never stored.
+
+    `launches` holds the raw values of every process launch, in order: the launch is the sampling unit. `subject` says what
+    was measured within the job (for mm: scheme, n, k, m, variant; for llm: phase, tokens). `error` is set instead of
+    launches when the job failed; `context` holds provenance (agent sha256, placement, clocks, command).
+    """
+
+    job_key: str
+    metric: str
+    unit: str
+    subject: Mapping[str, Any] = field(default_factory=dict)
+    launches: tuple[tuple[float, ...], ...] = ()
+    context: Mapping[str, Any] = field(default_factory=dict)
+    error: str | None = None

@@ -1,0 +1,74 @@
+"""Scheme: how one linear layer is stored and multiplied, as a word such as `w4a8g128` or `fp16`."""
+
+import re
+from dataclasses import dataclass
+
+_WORD = re.compile(r"w(?P<weight>\d+)a(?P<activation>\d+)(g(?P<group>\d+))?")
+WEIGHT_BITS = range(2, 9)
+ACTIVATION_BITS = (8, 16)
+GROUP_STEP = 32
+"""Group sizes are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md)."""
+
+
+class SchemeError(ValueError):
+    """A word that is no scheme; the message says what one looks like."""
+
+
+@dataclass(frozen=True, order=True)
+class Scheme:
+    """Weight bits, activation bits and weight group size along K (0: one scale per output row).
+
+    Weights are symmetric: value = (code - 2^(bits-1)) * scale. Activation bits 8 mean int8 codes with one dynamic
+    scale per token; 16 means fp16 activations. `fp16` (weight bits 16) is the unquantized baseline.
+    """
+
+    weight_bits: int
+    activation_bits: int
+    group: int = 0
+
+    def __post_init__(self) -> None:
+        if self.weight_bits == 16:
+            valid = self.activation_bits == 16 and self.group == 0
+        else:
+            valid = self.weight_bits in WEIGHT_BITS and self.activation_bits in ACTIVATION_BITS
+        if not valid or self.group < 0 or self.group % GROUP_STEP:
+            raise SchemeError(_complaint(f"w{self.weight_bits}a{self.activation_bits}g{self.group}"))
+
+    @classmethod
+    def parse(cls, word: str) -> "Scheme":
+        """Read `fp16`, `w8a8`, `w4a8g128` ...; raises SchemeError."""
+        if word == "fp16":
+            return FP16
+        match = _WORD.fullmatch(word)
+        if match is None or match["group"] == "0":
+            raise SchemeError(_complaint(word))
+        scheme = cls(int(match["weight"]), int(match["activation"]), int(match["group"] or 0))
+        if scheme.is_float or str(scheme) != word:
+            raise SchemeError(_complaint(word))
+        return scheme
+
+    def __str__(self) -> str:
+        if self.is_float:
+            return "fp16"
+        return f"w{self.weight_bits}a{self.activation_bits}" + (f"g{self.group}" if self.group else "")
+
+    @property
+    def is_float(self) -> bool:
+        return self.weight_bits == 16
+
+    def bits_per_weight(self, columns: int) -> float:
+        """Stored bits per weight of a row with `columns` inputs: codes plus one fp16 scale per group."""
+        if self.is_float:
+            return 16.0
+        groups = -(-columns // self.group) if self.group else 1
+        return self.weight_bits + 16 * groups / columns
+
+
+def _complaint(word: str) -> str:
+    return (
+        f"{word!r} is no scheme: expected fp16, or w<{WEIGHT_BITS[0]}-{WEIGHT_BITS[-1]}>a<8|16> with an optional"
+        f" group g<multiple of {GROUP_STEP}>, such as w4a8g128 or w8a8"
+    )
+
+
+FP16 = Scheme(16, 16)
