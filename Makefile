@@ -1,0 +1,46 @@
+# make bench   install, build the agent, measure the shipped model on this machine
+# make test    install what the tests need, then lint, type-check and test
+# make install the virtual environment alone
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+# Tests need an Arm emulator, an SSH server, a browser and its driver, and a symbol reader.
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils
+
+.PHONY: bench test install lint clean
+
+bench: $(VENV)/.installed
+	$(BIN)/bench build
+	$(BIN)/bench --device local
+
+test: $(VENV)/.installed-test
+	.ci/apt-install $(TEST_PACKAGES)
+	$(MAKE) lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+install: $(VENV)/.installed
+
+# Debian's python3 can make environments only with python3-venv.
+$(BIN)/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version) if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || .ci/apt-install python3-venv
+	$(PYTHON) -m venv $(VENV)
+
+# A plain torch pulls gigabytes of CUDA packages: constraints.txt names the build that we tested.
+$(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build site .pytest_cache .mypy_cache .ruff_cache
