@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 KEY_VERSION = 1
@@ -14,7 +15,9 @@ KEY_VERSION = 1
 class Job:
     """A probe with its parameters on a device, over artifacts named by their sha256.
 
-    `device` identifies the unit and the facts that matter (CPU, kernel, placement); `params` is plain JSON data.
+    `device` identifies the unit and the facts that matter (CPU, kernel, placement); `artifacts` maps a role (agent,
+    model, tokens, reference) to a sha256; `params` is plain JSON data, in it `launches`: how many process launches are
+    wanted.
     """
 
     device: Mapping[str, Any]
@@ -22,9 +25,17 @@ class Job:
     artifacts: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def key(self) -> str:
         """sha256 (64 hex digits) of the canonical JSON of all of the above."""
         content = [KEY_VERSION, self.device, self.probe, self.artifacts, self.params]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+    @property
+    def launches(self) -> int:
+        return int(self.params.get("launches", 1))
+
+
+def canonical_json(value: object) -> str:
+    """One text for equal values: sorted keys, no spaces, no NaN (ValueError)."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)

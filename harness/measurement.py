@@ -11,7 +11,8 @@ class Measurement:
 
     `launches` holds the raw values of every process launch, in order: the launch is the sampling unit. `subject` says what
     was measured within the job (for mm: scheme, n, k, m, variant; for llm: phase, tokens). `error` is set instead of
-    launches when the job failed; `context` holds provenance (agent sha256, placement, clocks, command).
+    launches when the job failed; `context` holds provenance (command, placement, clocks). What differs from launch to launch
+    is in the list `context["launches"]`, one mapping per launch.
     """
 
     job_key: str
@@ -21,3 +22,9 @@ class Measurement:
     launches: tuple[tuple[float, ...], ...] = ()
     context: Mapping[str, Any] = field(default_factory=dict)
     error: str | None = None
+
+    def launch_contexts(self) -> list[Mapping[str, Any]]:
+        """The complete context of each launch: what all share and what is its own."""
+        shared = {name: value for name, value in self.context.items() if name != "launches"}
+        own = self.context.get("launches") or [{}] * len(self.launches)
+        return [{**shared, **launch} for launch in own]

@@ -1,0 +1,58 @@
+"""Conditions: what else a device did while a launch ran, from /proc; judged later by verdict.py."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from devices.session import Session
+
+_CORE_LINE = re.compile(r"cpu\d+ ")
+
+
+@dataclass(frozen=True)
+class CpuTimes:
+    """Sums since boot over all cores, in clock ticks."""
+
+    busy: int
+    idle: int
+    steal: int
+    cores: int
+    load: float
+    """Runnable processes, mean of the last minute."""
+
+
+def read_cpu_times(session: Session) -> CpuTimes | None:
+    """None where the device does not tell (Android hides /proc/stat from applications)."""
+    completed = session.run(["cat", "/proc/loadavg", "/proc/stat"], timeout_s=20)
+    return parse_cpu_times(completed.stdout)
+
+
+def parse_cpu_times(text: str) -> CpuTimes | None:
+    """From the text of /proc/loadavg and /proc/stat, in this order (proc(5))."""
+    lines = text.splitlines()
+    totals = next((line.split()[1:] for line in lines if line.startswith("cpu ")), [])
+    try:
+        user, nice, system, idle, iowait, irq, softirq, steal = map(int, totals[:8])
+        load = float(lines[0].split()[0])
+    except (ValueError, IndexError):
+        return None
+    cores = sum(_CORE_LINE.match(line) is not None for line in lines)
+    return CpuTimes(user + nice + system + irq + softirq, idle + iowait, steal, cores, load)
+
+
+def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mapping[str, Any]:
+    """`busy_cores` and `steal_cores`: how many cores were, on average, busy (with us or others) and taken by a hypervisor."""
+    if before is None or after is None:
+        return {}
+    busy, idle, steal = after.busy - before.busy, after.idle - before.idle, after.steal - before.steal
+    total = busy + idle + steal
+    if total <= 0 or not before.cores:
+        return {"load_before": before.load}
+    share = before.cores / total
+    return {
+        "load_before": before.load,
+        "cores": before.cores,
+        "busy_cores": round(busy * share, 3),
+        "steal_cores": round(steal * share, 3),
+    }

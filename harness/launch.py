@@ -1,0 +1,64 @@
+"""One launch: a fresh agent process on a device answers a job once, while clocks and load are watched."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from shlex import join
+from typing import Any
+
+from devices.session import Session
+from harness.conditions import conditions_between, read_cpu_times
+from harness.errors import InfrastructureError
+from harness.job import Job
+from harness.measurement import Measurement
+from harness.probes import PROBES
+from harness.probes.base import MAX_OUTPUT_BYTES
+from harness.probes.info import read_mhz, spin_argv
+
+TIMEOUT_S = 900.0
+"""A launch that takes longer hangs: the slowest honest one, scoring a text on a small board, takes some minutes."""
+SPIN_MS = 20
+"""Length of the clock check before and after a launch."""
+
+
+def run_launch(session: Session, job: Job, paths: Mapping[str, str]) -> list[Measurement]:
+    """The measurements of one launch of `job`; `paths` maps a role of `job.artifacts` to the file on the device.
+
+    Their context has the command, the start, and what else the device did. Raises BenchError as Probe.parse does, and
+    DeviceError.
+    """
+    probe = PROBES[job.probe]
+    argv = probe.argv(job, paths)
+    started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    mhz_before = _mhz(session, job, paths) if probe.timed else {}
+    before = read_cpu_times(session)
+    lines = _run_agent(session, argv)
+    after = read_cpu_times(session)
+    mhz_after = _mhz(session, job, paths) if probe.timed else {}
+    measurements = probe.parse(job, lines)
+    context = {"command": join(argv), "started": started} | dict(conditions_between(before, after))
+    context |= {f"{name}_before": value for name, value in mhz_before.items()}
+    context |= {f"{name}_after": value for name, value in mhz_after.items()}
+    return [replace(m, context={**context, **m.context}) for m in measurements]
+
+
+def _run_agent(session: Session, argv: list[str]) -> list[str]:
+    completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+    if completed.truncated:
+        raise InfrastructureError(f"`{join(argv)[:200]}` printed more than {MAX_OUTPUT_BYTES} bytes")
+    lines = completed.stdout.splitlines()
+    if not lines:
+        raise InfrastructureError(
+            f"`{join(argv)[:200]}` ended with status {completed.returncode} and no output: {completed.stderr[-500:]!r}"
+        )
+    return lines
+
+
+def _mhz(session: Session, job: Job, paths: Mapping[str, str]) -> dict[str, Any]:
+    cpus = job.params.get("cpus") or [None]
+    completed = session.run(spin_argv(paths["agent"], cpus[0], SPIN_MS), timeout_s=60)
+    # The check is about the measurement, and no reason to lose it.
+    with suppress(InfrastructureError):
+        return {"mhz": read_mhz(completed.stdout.splitlines())}
+    return {}

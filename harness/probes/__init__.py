@@ -1,0 +1,17 @@
+"""What can be asked of a device."""
+
+from harness.probes.accuracy import Accuracy
+from harness.probes.base import Probe
+from harness.probes.info import Info, Spin
+from harness.probes.latency import Llm, Mm
+
+PROBES: dict[str, Probe] = {
+    "info": Info(),
+    "spin": Spin(),
+    "mm": Mm(),
+    "llm": Llm(),
+    "accuracy": Accuracy(),
+}
+"""Name of a job's probe -> how it is asked and its answer read."""
+
+__all__ = ["PROBES", "Probe"]

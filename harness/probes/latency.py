@@ -1,0 +1,146 @@
+"""Probes mm (time of single products: the cost table) and llm (prefill and decode of a whole model)."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from harness.errors import InfrastructureError
+from harness.job import Job
+from harness.measurement import Measurement
+from harness.probes.base import Count, Duration, Line, Word, placement_options, read_results
+
+Durations = Annotated[list[Duration], Field(min_length=1, max_length=100_000)]
+
+LAUNCHES = 6
+"""Default number of process launches: the fewest that give the median a two-sided 95 % interval (1 - 2/2^6 = 97 %)."""
+
+
+class MmLine(Line):
+    type: Literal["mm"]
+    scheme: Word
+    variant: Word
+    n: Count
+    k: Count
+    m: Count
+    footprint_bytes: Annotated[int, Field(ge=0)]
+    threads: Count
+    calls: Count
+    weight_bytes: Count
+    ns: Durations
+
+
+class LlmLine(Line):
+    type: Literal["llm"]
+    phase: Literal["prefill", "decode"]
+    tokens: Count
+    threads: Count
+    first_ns: Duration
+    ns: Durations
+
+
+def mm_job(
+    device: Mapping[str, Any],
+    agent_sha256: str,
+    cases: Sequence[str],
+    *,
+    footprint: int | Literal["cold", "warm"] = "cold",
+    iterations: int = 20,
+    min_ns: int = 1_000_000,
+    threads: int = 1,
+    cpus: Sequence[int] = (),
+    variant: str | None = None,
+    launches: int = LAUNCHES,
+) -> Job:
+    """Time every case `SCHEME:NxK:M`, all in each launch; `footprint` is the size of the model around the layer."""
+    params = {
+        "cases": list(cases),
+        "footprint": footprint,
+        "iterations": iterations,
+        "min_ns": min_ns,
+        "threads": threads,
+        "cpus": list(cpus),
+        "launches": launches,
+    }
+    return Job(device, "mm", {"agent": agent_sha256}, params | ({"variant": variant} if variant else {}))
+
+
+def llm_job(
+    device: Mapping[str, Any],
+    agent_sha256: str,
+    model_sha256: str,
+    *,
+    prefill: int = 128,
+    decode: int = 64,
+    iterations: int = 5,
+    threads: int = 1,
+    cpus: Sequence[int] = (),
+    launches: int = LAUNCHES,
+) -> Job:
+    """Time prefill and decode of a model."""
+    params = {
+        "prefill": prefill,
+        "decode": decode,
+        "iterations": iterations,
+        "threads": threads,
+        "cpus": list(cpus),
+        "launches": launches,
+    }
+    return Job(device, "llm", {"agent": agent_sha256, "model": model_sha256}, params)
+
+
+class Mm:
+    """Metric `latency`, ns per product, one value a batch; subject scheme, variant, n, k, m, threads, weight_bytes."""
+
+    name: ClassVar[str] = "mm"
+    timed: ClassVar[bool] = True
+
+    def argv(self, job: Job, paths: Mapping[str, str]) -> list[str]:
+        cases = [word for case in job.params["cases"] for word in ("--case", case)]
+        variant = ["--variant", job.params["variant"]] if "variant" in job.params else []
+        footprint = job.params["footprint"]
+        weights = ["--footprint", str(footprint)] if isinstance(footprint, int) else [f"--{footprint}"]
+        effort = ["--iterations", str(job.params["iterations"]), "--min-ns", str(job.params["min_ns"])]
+        return [paths["agent"], "mm", *cases, *variant, *weights, *effort, *placement_options(job)]
+
+    def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
+        results = read_results(lines, "mm", MmLine)
+        found = [f"{line.scheme}:{line.n}x{line.k}:{line.m}" for line in results]
+        if sorted(found) != sorted(job.params["cases"]):
+            raise InfrastructureError(f"`agent mm` answered {len(found)} cases, expected {len(job.params['cases'])}")
+        return [_product(job, line) for line in results]
+
+
+class Llm:
+    """Metrics `latency` and `first_latency`, ns of a whole phase; subject phase, tokens, threads."""
+
+    name: ClassVar[str] = "llm"
+    timed: ClassVar[bool] = True
+
+    def argv(self, job: Job, paths: Mapping[str, str]) -> list[str]:
+        options = [
+            word for name in ("prefill", "decode", "iterations") for word in (f"--{name}", str(job.params[name]))
+        ]
+        return [paths["agent"], "llm", "--model", paths["model"], *options, *placement_options(job)]
+
+    def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
+        results = read_results(lines, "llm", LlmLine)
+        wanted = [phase for phase in ("prefill", "decode") if job.params[phase]]
+        if sorted(line.phase for line in results) != sorted(wanted):
+            raise InfrastructureError(f"`agent llm` answered {[line.phase for line in results]}, expected {wanted}")
+        return [measurement for line in results for measurement in _phase(job, line)]
+
+
+def _product(job: Job, line: MmLine) -> Measurement:
+    names = ("scheme", "variant", "n", "k", "m", "footprint_bytes", "threads", "weight_bytes")
+    subject = {name: getattr(line, name) for name in names}
+    values = tuple(batch / line.calls for batch in line.ns)
+    return Measurement(job.key, "latency", "ns", subject, (values,), {"calls": line.calls})
+
+
+def _phase(job: Job, line: LlmLine) -> list[Measurement]:
+    subject = {"phase": line.phase, "tokens": line.tokens, "threads": line.threads}
+    return [
+        Measurement(job.key, "latency", "ns", subject, (tuple(map(float, line.ns)),)),
+        Measurement(job.key, "first_latency", "ns", subject, ((float(line.first_ns),),)),
+    ]
