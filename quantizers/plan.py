@@ -1,6 +1,6 @@
 """Plan: which scheme every linear layer of a model gets. JSON on disk.
 
-    {"version": 1, "default": "w4a8g128", "layers": {"model.layers.0.mlp.down_proj": "w8a8g128"}}
+{"version": 1, "default": "w4a8g128", "layers": {"model.layers.0.mlp.down_proj": "w8a8g128"}}
 """
 
 import json
@@ -9,13 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from quantizers.scheme import Scheme, SchemeError
+from quantizers.errors import PlanError as PlanError
+from quantizers.errors import SchemeError
+from quantizers.scheme import Scheme
 
 PLAN_VERSION = 1
-
-
-class PlanError(ValueError):
-    """A plan that cannot be read; the message names the entry."""
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,13 @@
 import re
 from dataclasses import dataclass
 
+from quantizers.errors import SchemeError as SchemeError
+
 _WORD = re.compile(r"w(?P<weight>\d+)a(?P<activation>\d+)(g(?P<group>\d+))?")
 WEIGHT_BITS = range(2, 9)
 ACTIVATION_BITS = (8, 16)
 GROUP_STEP = 32
 """Group sizes are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md)."""
-
-
-class SchemeError(ValueError):
-    """A word that is no scheme; the message says what one looks like."""
 
 
 @dataclass(frozen=True, order=True)

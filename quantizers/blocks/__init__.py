@@ -1,0 +1,1 @@
+"""Blocks of recipes: one idea, one file."""

@@ -1,0 +1,122 @@
+"""Round: weights to codes, to the nearest (rtn) or with compensation of each column's error in the columns after it (GPTQ)."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from quantizers.primitives import QuantizedWeight, group_columns, group_scales, quantize, spread, to_codes, zero_code
+from quantizers.scheme import Scheme
+
+COLUMN_BLOCK = 128
+"""Columns whose errors are propagated lazily together; only speed depends on it (the GPTQ paper's value)."""
+
+
+class Rounder(Protocol):
+    """The last block of a recipe."""
+
+    @property
+    def needs_inputs(self) -> bool:
+        """Whether `round` uses the second moments of the layer's inputs."""
+        ...
+
+    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
+        """Codes for a weight [N, K]; moments is E[x x^T] [K, K] of the layer's inputs."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Every weight to its nearest code."""
+
+    needs_inputs = False
+
+    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
+        return quantize(weight, scheme)
+
+
+@dataclass(frozen=True)
+class Gptq:
+    """GPTQ (Frantar et al. 2023, arXiv:2210.17323): column by column, each error is compensated in the columns not yet rounded.
+
+    damp: fraction of the mean diagonal added to the second moments. act_order: columns with the largest inputs first;
+    scales are then those of the unmodified weight, since a group must stay contiguous in the file.
+    """
+
+    damp: float = 0.01
+    act_order: bool = False
+
+    needs_inputs = True
+
+    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
+        if moments is None:
+            raise ValueError("GPTQ needs the second moments of the layer's inputs")
+        weight = weight.double()
+        order = (
+            moments.diagonal().argsort(descending=True, stable=True)
+            if self.act_order
+            else torch.arange(weight.shape[1])
+        )
+        factor = inverse_factor(moments.double()[order][:, order], self.damp)
+        scales = group_scales(weight, scheme)
+        refresh = bool(scheme.group) and not self.act_order
+        codes = _Sweep(
+            weight[:, order].clone(), scheme, factor, spread(scales, scheme, weight.shape[1])[:, order], refresh
+        )
+        if refresh:
+            return QuantizedWeight(scheme, codes.run(), codes.group_scales())
+        return QuantizedWeight(scheme, codes.run()[:, order.argsort()], scales)
+
+
+def inverse_factor(moments: Tensor, damp: float) -> Tensor:
+    """Upper Cholesky factor of the inverse of the damped second moments [K, K]; inputs never seen count as independent."""
+    moments = moments.clone()
+    diagonal = moments.diagonal()
+    diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-12)
+    diagonal += damp * diagonal.mean()
+    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(moments)), upper=True)
+
+
+@dataclass(eq=False)
+class _Sweep:
+    """One pass over the columns of a weight (modified in place). With `refresh`, a group's scale is taken when the sweep reaches it."""
+
+    weight: Tensor
+    scheme: Scheme
+    factor: Tensor
+    scales: Tensor
+    refresh: bool
+
+    def run(self) -> Tensor:
+        columns = self.weight.shape[1]
+        width = group_columns(self.scheme, columns)
+        step = max(1, COLUMN_BLOCK // width) * width if self.refresh else COLUMN_BLOCK  # groups never straddle blocks
+        parts = [self._block(start, min(start + step, columns)) for start in range(0, columns, step)]
+        return torch.cat(parts, 1)
+
+    def group_scales(self) -> Tensor:
+        return self.scales[:, :: self.scheme.group].half()
+
+    def _block(self, start: int, stop: int) -> Tensor:
+        errors = torch.zeros_like(self.weight[:, start:stop])
+        codes = torch.empty_like(errors, dtype=torch.uint8)
+        for column in range(start, stop):
+            if self.refresh and column % self.scheme.group == 0:
+                self._take_scale(column)
+            codes[:, column - start], errors[:, column - start] = self._column(column, stop)
+        self.weight[:, stop:] -= errors @ self.factor[start:stop, stop:]
+        return codes
+
+    def _take_scale(self, start: int) -> None:
+        group = slice(start, start + self.scheme.group)
+        self.scales[:, group] = group_scales(self.weight[:, group], self.scheme).float()
+
+    def _column(self, column: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Codes and scaled error of one column, whose error moves the rest of its block."""
+        now, scale = self.weight[:, column].clone(), self.scales[:, column].double()
+        codes = to_codes(now, scale, self.scheme.weight_bits)
+        rounded = (codes.double() - zero_code(self.scheme.weight_bits)) * scale
+        error = (now - rounded) / self.factor[column, column]
+        self.weight[:, column:stop] -= error[:, None] * self.factor[column, column:stop]
+        return codes, error

@@ -1,0 +1,230 @@
+"""Models from a Hugging Face folder or hub id, checked before anything is measured.
+
+    loaded = load("quantizers/default_model")
+
+The weights that the device stores as fp16 (linears, embedding, untied output) are rounded to fp16 here, so the baseline of
+every comparison on the host is the model that the device runs. They are held as float32.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from quantizers.errors import InvalidModelError, ModelError, UnsupportedModelError, nearest
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "InvalidModelError",
+    "LoadedModel",
+    "ModelError",
+    "UnsupportedModelError",
+    "blocks",
+    "linears",
+    "load",
+]
+
+DEFAULT_MODEL = Path(__file__).parent / "default_model"
+ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
+REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
+    "hidden_act": ("silu",),
+    "attention_bias": (None, False),
+    "mlp_bias": (None, False),
+    "sliding_window": (None,),
+    "quantization_config": (None,),
+}
+"""What the agent's runtime computes; a config that says otherwise is refused."""
+LINEAR_KINDS = {
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+"""The seven linears of a block: Hugging Face's name to ggml's."""
+MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "special_tokens_map.json")
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A checked model in float32 with its tokenizer; sha256 is that of the files it came from."""
+
+    model: Any
+    tokenizer: Any
+    folder: Path
+    name: str
+    sha256: str
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+
+def load(path_or_hub_id: str | os.PathLike[str]) -> LoadedModel:
+    """A folder if there is one of that name, otherwise a hub repository; raises ModelError before any work is done."""
+    folder = _find(str(path_or_hub_id))
+    config = _checked_config(folder)
+    tokenizer = _checked_tokenizer(folder, config)
+    model = _checked_weights(folder)
+    return LoadedModel(model, tokenizer, folder, _name(str(path_or_hub_id), folder), _sha256(folder))
+
+
+def blocks(model: Any) -> list[nn.Module]:
+    return list(model.model.layers)
+
+
+def linears(model: Any) -> dict[str, nn.Linear]:
+    """The quantizable linears by Hugging Face name, in the order of computation; embedding and output stay fp16."""
+    return {
+        f"model.layers.{i}.{kind}": block.get_submodule(kind)  # type: ignore[misc]  # a checked architecture has them all
+        for i, block in enumerate(blocks(model))
+        for kind in LINEAR_KINDS
+    }
+
+
+def head_dim(config: Any) -> int:
+    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
+
+
+def _name(requested: str, folder: Path) -> str:
+    return requested if not Path(requested).exists() else folder.resolve().name
+
+
+def _find(requested: str) -> Path:
+    folder = Path(requested)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise InvalidModelError(
+            f"{requested} is a file; expected a Hugging Face model folder (config.json, *.safetensors, tokenizer.json)"
+        )
+    if HUB_ID.fullmatch(requested):
+        return _download(requested)
+    raise InvalidModelError(
+        f"no model folder {requested}{_near_folders(folder)}; give a folder or a hub id such as owner/name"
+    )
+
+
+def _near_folders(folder: Path) -> str:
+    parent = folder.parent
+    names = [child.name for child in parent.iterdir() if child.is_dir()] if parent.is_dir() else []
+    return f"; near it: {nearest(folder.name, names)}" if names else ""
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=list(MODEL_FILES)))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        near = _near_folders(Path(hub_id))
+        raise InvalidModelError(
+            f"no folder {hub_id}{near}, and the hub does not give it: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _checked_config(folder: Path) -> dict[str, Any]:
+    path = folder / "config.json"
+    if not path.is_file():
+        raise InvalidModelError(f"{folder} has no config.json: expected a Hugging Face model folder")
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InvalidModelError(f"{path} is not JSON: {error}") from error
+    if not isinstance(config, dict):
+        raise InvalidModelError(f"{path}: expected a JSON object")
+    _check_supported(path, config)
+    return config
+
+
+def _check_supported(path: Path, config: dict[str, Any]) -> None:
+    named = config.get("architectures") or ["none"]
+    if named[0] not in ARCHITECTURES:
+        raise UnsupportedModelError(
+            f"{path}: architecture {named[0]} is not supported; supported are {', '.join(ARCHITECTURES)}"
+        )
+    for key, allowed in REQUIRED_SETTINGS.items():
+        if config.get(key, allowed[0]) not in allowed:
+            raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}, but the agent runs only {allowed[-1]!r}")
+    # transformers 5 writes rope_parameters, earlier ones rope_scaling; `type` is the older spelling of `rope_type`.
+    rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind != "default":
+        raise UnsupportedModelError(f"{path}: rotary embedding {kind!r} is not supported, only 'default'")
+    if rope.get("partial_rotary_factor", config.get("partial_rotary_factor", 1)) != 1:
+        raise UnsupportedModelError(f"{path}: partial rotary embedding is not supported")
+
+
+def _checked_tokenizer(folder: Path, config: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model")):
+        raise InvalidModelError(f"{folder} has no tokenizer: expected tokenizer.json beside config.json")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # tokenizers raises bare Exception for a damaged file
+        raise InvalidModelError(f"the tokenizer in {folder} cannot be read: {error}") from error
+    if len(tokenizer) > int(config.get("vocab_size", 0)):
+        raise InvalidModelError(
+            f"{folder}: the tokenizer has {len(tokenizer)} entries, more than vocab_size {config.get('vocab_size')}"
+        )
+    return tokenizer
+
+
+def _checked_weights(folder: Path) -> Any:
+    from transformers import AutoModelForCausalLM
+    from transformers.utils import logging
+
+    if not any(folder.glob("*.safetensors")):
+        raise InvalidModelError(f"{folder} has no weights: expected *.safetensors")
+    logging.disable_progress_bar()  # progress is shown by who called
+    try:
+        model, info = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
+        )
+    except Exception as error:  # safetensors and transformers share no error class for a damaged file or config
+        raise InvalidModelError(f"the weights in {folder} cannot be read: {error}") from error
+    for complaint, names in (
+        ("lacks", info["missing_keys"]),
+        ("has unknown", info["unexpected_keys"]),
+        ("has misshapen", info["mismatched_keys"]),
+    ):
+        if names:
+            raise InvalidModelError(
+                f"{folder}: the checkpoint {complaint} {len(names)} tensors, such as {min(map(str, names))}"
+            )
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            _round_to_fp16(folder, name, parameter)
+    return model.eval().requires_grad_(False)
+
+
+def _round_to_fp16(folder: Path, name: str, parameter: Tensor) -> None:
+    if not parameter.isfinite().all():
+        raise InvalidModelError(f"{folder}: tensor {name} has NaN or infinite values")
+    if parameter.ndim == 1:  # norms stay float32 on the device
+        return
+    rounded = parameter.half().float()
+    if not rounded.isfinite().all():
+        raise InvalidModelError(f"{folder}: tensor {name} has values beyond fp16, up to {parameter.abs().max():.3g}")
+    parameter.copy_(rounded)
+
+
+def _sha256(folder: Path) -> str:
+    """Of the names and contents of the files that define the model."""
+    digest = hashlib.sha256()
+    for path in sorted({found for pattern in MODEL_FILES for found in folder.glob(pattern)}):
+        digest.update(f"{path.name}\0".encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
