@@ -1,0 +1,91 @@
+"""FIGURES: every figure of the report, by section."""
+
+from collections.abc import Mapping
+
+from reports.figures import allocation, kernels, latency, pareto, prediction
+from reports.figures.base import Chart
+
+FIGURES: Mapping[str, Mapping[str, Chart]] = {
+    "latency": {
+        "decode": Chart(
+            "Decode speed",
+            "One token at a time: reading the weights is the limit. Bars are medians, whiskers 95 % intervals.",
+            latency.decode,
+            needs={"models": ("decode_tps",)},
+        ),
+        "prefill": Chart(
+            "Prefill speed",
+            "Many tokens at once: arithmetic is the limit.",
+            latency.prefill,
+            needs={"models": ("prefill_tps",)},
+        ),
+    },
+    "pareto": {
+        "pareto": Chart(
+            "Accuracy against latency",
+            "Lower left is better. Filled: measured on the device. Hollow and dotted: predicted from the cost and error"
+            " tables before anything was deployed.",
+            pareto.accuracy_latency,
+            needs={"models": ("decode_ms", "kl_mean")},
+            also=("pareto",),
+            wide=True,
+        ),
+    },
+    "allocation": {
+        "bits": Chart(
+            "Bits per layer",
+            "The scheme that the allocation chose for every linear layer; darker or brighter means more bits.",
+            allocation.bits,
+            needs={"layers": ("block", "bits_per_weight")},
+        ),
+        "sensitivity": Chart(
+            "Sensitivity per layer",
+            "KL divergence when that layer alone is stored in the coarsest scheme tried.",
+            allocation.sensitivity,
+            needs={"layers": ("block",), "sensitivity": ("kl",)},
+        ),
+        "spread": Chart(
+            "What each scheme costs",
+            "Every mark is one layer stored in one scheme while all others stay as they are.",
+            allocation.spread,
+            needs={"sensitivity": ("kl",)},
+            also=("layers",),
+            wide=True,
+        ),
+    },
+    "prediction": {
+        "predicted-decode": Chart(
+            "Decode: measured against predicted",
+            "Prediction: the sum of measured operator costs, corrected by the fit of the loop.",
+            prediction.decode,
+            needs={"models": ("predicted_decode_ms", "decode_ms")},
+        ),
+        "predicted-prefill": Chart(
+            "Prefill: measured against predicted",
+            "The same for the whole prompt.",
+            prediction.prefill,
+            needs={"models": ("predicted_prefill_ms", "prefill_ms")},
+        ),
+    },
+    "kernels": {
+        "kernel-latency": Chart(
+            "Time per call",
+            "One panel per number of tokens M; whiskers are 95 % intervals over launches.",
+            kernels.latency,
+            needs={"kernels": ("n", "k", "m", "latency_us")},
+            wide=True,
+        ),
+        "kernel-bandwidth": Chart(
+            "Weight bandwidth",
+            "Bytes of stored weights read per second at the fewest tokens.",
+            kernels.bandwidth,
+            needs={"kernels": ("n", "k", "m", "gbps")},
+        ),
+        "kernel-compute": Chart(
+            "Throughput",
+            "Multiplications and additions per second at the most tokens.",
+            kernels.compute,
+            needs={"kernels": ("n", "k", "m", "gops")},
+        ),
+    },
+}

@@ -1,0 +1,80 @@
+"""Chart: one figure of the report, what it needs, and the helpers that every figure shares."""
+
+import html
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from reports.theme import NEUTRAL
+
+
+@dataclass(frozen=True)
+class Chart:
+    """`draw` gets the tables of `needs` (rows with all of these columns), then those of `also` (as they are).
+
+    It is pure and returns a plotly Figure without colours of the page, with its text alternative in `layout.meta.alt`.
+    Without a single row in each needed table it is not called, and the page says "not measured".
+    """
+
+    title: str
+    caption: str
+    draw: Callable[..., go.Figure]
+    needs: Mapping[str, Sequence[str]]
+    also: Sequence[str] = field(default=())
+    wide: bool = False
+
+    def figure(self, tables: Mapping[str, pd.DataFrame]) -> go.Figure | None:
+        """The figure, or None where a needed table has no complete row."""
+        needed = [complete(tables[name], columns) for name, columns in self.needs.items()]
+        if any(frame.empty for frame in needed):
+            return None
+        return self.draw(*needed, *(tables[name] for name in self.also))
+
+    def lack(self, tables: Mapping[str, pd.DataFrame]) -> str:
+        """Why `figure` is None, in words."""
+        for name, columns in self.needs.items():
+            if tables[name].empty:
+                return f"the table “{name}” is missing or empty"
+            if complete(tables[name], columns).empty:
+                return f"no row of the table “{name}” has {' and '.join(columns)}"
+        return ""
+
+
+def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows with a value in every one of `columns`."""
+    return frame.dropna(subset=list(columns)).reset_index(drop=True)
+
+
+def plot(alt: str, height: int, **layout: Any) -> go.Figure:
+    """An empty figure with the margins all figures share; `alt` says in words what it shows."""
+    figure = go.Figure(layout={"template": "none", "height": height, "meta": {"alt": alt}})
+    figure.update_layout(margin={"l": 8, "r": 12, "t": 12, "b": 8}, hovermode="closest", showlegend=False)
+    return figure.update_layout(**layout)
+
+
+LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
+
+
+def escape(text: str) -> str:
+    """Text as plotly shows it literally: its labels understand a few HTML tags."""
+    return html.escape(text, quote=False)
+
+
+def escaped(texts: Sequence[str]) -> list[str]:
+    return [escape(text) for text in texts]
+
+
+def error_bar(values: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
+    """Asymmetric error bars from bounds; a missing bound draws none."""
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": (high - values).clip(lower=0).fillna(0).tolist(),
+        "arrayminus": (values - low).clip(lower=0).fillna(0).tolist(),
+        "color": NEUTRAL,
+        "thickness": 1.4,
+        "width": 4,
+    }

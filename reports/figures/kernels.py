@@ -1,0 +1,115 @@
+"""The cost table as pictures: time per call, weight bandwidth and throughput of every scheme on every shape."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from reports import units
+from reports.figures.base import LEGEND_ABOVE, error_bar, escape, plot
+from reports.theme import SERIES, SYMBOLS
+
+
+def latency(kernels: pd.DataFrame) -> go.Figure:
+    """One row per M: shapes across, time per call (log) up, a mark with its interval per scheme."""
+    tokens, shapes = sorted(set(kernels["m"])), _shapes(kernels)
+    grid = make_subplots(rows=len(tokens), shared_xaxes=True, vertical_spacing=0.05)
+    figure = go.Figure(grid, layout={"template": "none"})
+    for name, color, symbol, rows in _series(kernels):
+        for i, m in enumerate(tokens):
+            part = rows[rows["m"] == m].reset_index(drop=True)
+            figure.add_scatter(
+                row=i + 1, col=1, name=escape(name), legendgroup=name, showlegend=i == 0, mode="markers",
+                x=[shapes.index(shape) for shape in zip(part["n"], part["k"], strict=True)],
+                y=part["latency_us"].tolist(),
+                marker={"color": color, "symbol": symbol, "size": 8},
+                error_y=error_bar(part["latency_us"], part["low_us"], part["high_us"]),
+                customdata=[_details(name, row) for _, row in part.iterrows()],
+                hovertemplate="%{customdata}<extra></extra>",
+            )  # fmt: skip
+    base = plot(_alt(kernels, shapes), height=90 + 190 * len(tokens), showlegend=True, legend=LEGEND_ABOVE)
+    figure.update_layout(base.layout.to_plotly_json(), scattermode="group", scattergap=0.35)
+    figure.update_xaxes(**_shape_axis(shapes))
+    for i, m in enumerate(tokens):
+        figure.update_yaxes(
+            row=i + 1, col=1, type="log", title={"text": f"M = {m:.0f}: µs per call"}, minor={"ticks": ""}, nticks=6
+        )
+    return figure
+
+
+def bandwidth(kernels: pd.DataFrame) -> go.Figure:
+    """Weight bandwidth at the fewest tokens, where reading weights is the limit."""
+    return _throughput(kernels, kernels["m"].min(), "gbps", "GB/s")
+
+
+def compute(kernels: pd.DataFrame) -> go.Figure:
+    """Operations per second at the most tokens, where arithmetic is the limit."""
+    return _throughput(kernels, kernels["m"].max(), "gops", "GOP/s")
+
+
+def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.Figure:
+    kernels = kernels[kernels["m"] == m].reset_index(drop=True)
+    shapes = _shapes(kernels)
+    best = kernels.loc[kernels[metric].idxmax()]
+    figure = plot(
+        f"{unit} at M = {m:.0f} of every scheme on every shape; the highest is {units.significant(best[metric])} {unit}"
+        f" by {best['scheme']} on {best['n']:.0f} by {best['k']:.0f}.",
+        height=340,
+        showlegend=True,
+        legend=LEGEND_ABOVE,
+        barmode="group",
+        bargap=0.25,
+        xaxis=_shape_axis(shapes),
+        yaxis={"title": {"text": f"{unit} at M = {m:.0f}"}, "rangemode": "tozero"},
+    )
+    for name, color, _, rows in _series(kernels):
+        figure.add_bar(
+            name=escape(name),
+            x=[shapes.index(shape) for shape in zip(rows["n"], rows["k"], strict=True)],
+            y=rows[metric].tolist(),
+            marker={"color": color},
+            customdata=[_details(name, row) for _, row in rows.iterrows()],
+            hovertemplate="%{customdata}<extra></extra>",
+        )
+    return figure
+
+
+def _series(kernels: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
+    """(name, colour, symbol, rows) per scheme, or per scheme and variant where a scheme ran in several."""
+    variants = kernels.groupby("scheme")["variant"].transform("nunique")
+    names = kernels["scheme"].where(variants == 1, kernels["scheme"] + " " + kernels["variant"])
+    for i, name in enumerate(dict.fromkeys(names)):
+        yield name, SERIES[i % len(SERIES)], SYMBOLS[i % len(SYMBOLS)], kernels[names == name].reset_index(drop=True)
+
+
+def _shapes(kernels: pd.DataFrame) -> list[tuple[float, float]]:
+    """Distinct (N, K), small to large."""
+    return sorted(set(zip(kernels["n"], kernels["k"], strict=True)), key=lambda shape: (shape[0] * shape[1], shape))
+
+
+def _shape_axis(shapes: list[tuple[float, float]]) -> dict[str, object]:
+    return {
+        "tickvals": list(range(len(shapes))),
+        "ticktext": [f"{n:.0f}×{k:.0f}" for n, k in shapes],
+        "range": [-0.6, len(shapes) - 0.4],
+        "title": {"text": "Shape N×K"},
+        "showgrid": False,
+        "zeroline": False,
+    }
+
+
+def _details(name: str, row: "pd.Series[float]") -> str:
+    time = " ".join(units.interval(row["latency_us"], row["low_us"], row["high_us"]))
+    return (
+        f"<b>{escape(name)}</b> ({escape(str(row['variant']))})<br>N {row['n']:.0f}, K {row['k']:.0f}, M {row['m']:.0f}"
+        f"<br>{time} µs per call<br>{units.significant(row['gbps'])} GB/s, {units.significant(row['gops'])} GOP/s"
+        f"<br>{units.count(row['launches'])} launches × {units.count(row['iterations'])} calls"
+    )
+
+
+def _alt(kernels: pd.DataFrame, shapes: list[tuple[float, float]]) -> str:
+    return (
+        f"Time per call of {kernels['scheme'].nunique()} schemes on {len(shapes)} shapes, from"
+        f" {units.milliseconds(kernels['latency_us'].min() / 1e3)} to {units.milliseconds(kernels['latency_us'].max() / 1e3)}."
+    )

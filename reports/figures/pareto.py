@@ -1,0 +1,130 @@
+"""Accuracy against latency: measured models over the frontier that the cost and error tables predict."""
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from reports import units
+from reports.figures.base import LEGEND_ABOVE, complete, error_bar, escape, escaped, plot
+from reports.theme import KINDS, NEUTRAL
+
+_NAMES = {"baseline": "Baseline", "uniform": "Uniform format", "allocated": "Allocated"}
+
+
+def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
+    """KL divergence (log) against time per token. A model with KL 0 is the reference: a vertical line at its time."""
+    pareto = complete(pareto, ("predicted_decode_ms", "predicted_kl"))
+    figure = plot(
+        _alt(models, pareto),
+        height=460,
+        showlegend=True,
+        legend=LEGEND_ABOVE,
+        xaxis={"title": {"text": "Time per decoded token, ms (less is better)"}},
+        yaxis={
+            "title": {"text": "KL divergence to the baseline, nats per token (less is better)"},
+            "type": "log",
+            "exponentformat": "power",
+            "dtick": 1,
+        },
+    )
+    _add_frontier(figure, pareto[pareto["kind"] == "frontier"])
+    _add_predictions(figure, models, pareto[pareto["kind"] != "frontier"])
+    for kind in dict.fromkeys(models["kind"]):
+        _add_measured(figure, kind, models[(models["kind"] == kind) & (models["kl_mean"] > 0)])
+    _add_references(figure, models[models["kl_mean"] <= 0])
+    return figure
+
+
+def _alt(models: pd.DataFrame, pareto: pd.DataFrame) -> str:
+    points = "; ".join(
+        f"{label} {units.milliseconds(ms)} at KL {units.significant(kl)}"
+        for label, ms, kl in zip(models["label"], models["decode_ms"], models["kl_mean"], strict=True)
+    )
+    frontier = int((pareto["kind"] == "frontier").sum())
+    return f"KL divergence against time per decoded token. Measured: {points}. Predicted frontier: {frontier} points."
+
+
+def _add_frontier(figure: go.Figure, frontier: pd.DataFrame) -> None:
+    frontier = frontier[frontier["predicted_kl"] > 0].sort_values("predicted_decode_ms")
+    if frontier.empty:
+        return
+    figure.add_scatter(
+        name="Predicted frontier",
+        x=frontier["predicted_decode_ms"].tolist(),
+        y=frontier["predicted_kl"].tolist(),
+        mode="lines+markers",
+        # A step: between two solutions the better one of both is what can be had.
+        line={"color": KINDS["frontier"], "width": 1.5, "shape": "hv", "dash": "dot"},
+        marker={"size": 4, "color": KINDS["frontier"]},
+        customdata=[[escape(row.label), units.size(row.bytes)] for row in frontier.itertuples()],
+        hovertemplate="<b>Frontier %{customdata[0]}</b><br>predicted %{x:.4g} ms per token<br>predicted KL %{y:.3g}"
+        "<br>%{customdata[1]}<extra></extra>",
+    )
+
+
+def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.DataFrame) -> None:
+    """Hollow markers, each tied to the measured point of the same label."""
+    predicted = predicted[predicted["predicted_kl"] > 0]
+    if predicted.empty:
+        return
+    measured = models[models["kl_mean"] > 0].drop_duplicates("label").set_index("label")
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for row in predicted.itertuples():
+        if row.label in measured.index:
+            xs += [row.predicted_decode_ms, float(measured.at[row.label, "decode_ms"]), None]
+            ys += [row.predicted_kl, float(measured.at[row.label, "kl_mean"]), None]
+    figure.add_scatter(x=xs, y=ys, mode="lines", line={"color": NEUTRAL, "width": 1}, hoverinfo="skip", showlegend=False)
+    figure.add_scatter(
+        name="Predicted",
+        x=predicted["predicted_decode_ms"].tolist(),
+        y=predicted["predicted_kl"].tolist(),
+        mode="markers",
+        marker={"symbol": "circle-open", "size": 9, "color": NEUTRAL},
+        customdata=escaped(predicted["label"].tolist()),
+        hovertemplate="<b>%{customdata}, predicted</b><br>%{x:.4g} ms per token<br>KL %{y:.3g}<extra></extra>",
+    )
+
+
+def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
+    if models.empty:
+        return
+    figure.add_scatter(
+        name=f"{_NAMES.get(kind, escape(kind))}, measured",
+        x=models["decode_ms"].tolist(),
+        y=models["kl_mean"].tolist(),
+        mode="markers+text",
+        text=escaped(models["label"].tolist()),
+        textposition="top center",
+        cliponaxis=False,
+        marker={"size": 11, "color": KINDS.get(kind, NEUTRAL), "symbol": "star" if kind == "allocated" else "circle"},
+        error_x=error_bar(models["decode_ms"], *decode_bounds(models)),
+        error_y=error_bar(models["kl_mean"], models["kl_low"], models["kl_high"]),
+        customdata=[_details(row) for _, row in models.iterrows()],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
+
+
+def decode_bounds(models: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+    """Bounds of the time per token from those of the speed: the same relative distances, turned round."""
+    speed = models["decode_tps"]
+    return models["decode_ms"] * speed / models["decode_tps_high"], models["decode_ms"] * speed / models["decode_tps_low"]
+
+
+def _details(row: "pd.Series[float]") -> str:
+    speed = " ".join(units.interval(row["decode_tps"], row["decode_tps_low"], row["decode_tps_high"]))
+    perplexity = " ".join(units.interval(row["perplexity"], row["perplexity_low"], row["perplexity_high"]))
+    divergence = " ".join(units.interval(row["kl_mean"], row["kl_low"], row["kl_high"]))
+    return (
+        f"<b>{escape(str(row['label']))}</b><br>{units.milliseconds(row['decode_ms'])} per token ({speed} tokens/s)"
+        f"<br>KL {divergence}<br>perplexity {perplexity}"
+        f"<br>{units.significant(row['bits_per_weight'])} bits per weight, {units.size(row['bytes'])}"
+    )
+
+
+def _add_references(figure: go.Figure, models: pd.DataFrame) -> None:
+    for row in models.itertuples():
+        figure.add_vline(x=row.decode_ms, line={"color": KINDS.get(row.kind, NEUTRAL), "width": 1.5, "dash": "dash"})
+        figure.add_annotation(
+            x=row.decode_ms, xanchor="right", xshift=-5, y=1, yref="paper", yanchor="top", showarrow=False,
+            text=f"{escape(row.label)}: KL 0<br>{units.milliseconds(row.decode_ms)}", align="right",
+        )  # fmt: skip

@@ -1,0 +1,128 @@
+"""The report: tables in, one HTML page out that needs nothing but a browser.
+
+The page carries plotly.js, its data and its style. Its content security policy admits exactly its own scripts (by
+sha256) and no request of any kind, so that text from a device can neither run nor call out.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import plotly.offline
+from markupsafe import Markup
+
+from reports import provenance, summary, theme
+from reports.figures import FIGURES
+from reports.figures.base import Chart
+from reports.tables import read
+from reports.sheet import sheet
+
+_HERE = Path(__file__).parent
+
+SECTIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
+    "latency": ("Latency", "How fast every model runs on the device, with 95 % intervals over process launches.", ("models",)),
+    "pareto": ("Accuracy and latency", "What a millisecond costs in accuracy.", ("models", "pareto")),
+    "allocation": (
+        "Bits per layer",
+        "Where the allocation spent bits, and how sensitive each layer is.",
+        ("layers", "sensitivity"),
+    ),
+    "prediction": (
+        "Measured against predicted",
+        "The allocation is only as good as the cost table: here it meets the device.",
+        ("models",),
+    ),
+    "kernels": ("Kernel costs", "The measured operator costs that the allocation was solved with.", ("kernels",)),
+}
+"""Section of FIGURES -> title, introduction, and the tables shown as text below its figures."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A chart on the page: `alt` if it is drawn, `lack` if it is not."""
+
+    name: str
+    chart: Chart
+    alt: str = ""
+    height: int = 0
+    lack: str = ""
+
+
+def render(tables: Mapping[str, pd.DataFrame], title: str) -> str:
+    """The complete HTML page of `tables` (reports/tables.py; every table optional). Raises TableError."""
+    known = read(tables)
+    drawn = {name: chart.figure(known) for charts in FIGURES.values() for name, chart in charts.items()}
+    figures = {name: _plain(figure) for name, figure in drawn.items() if figure is not None}
+    scripts = [Markup(plotly.offline.get_plotlyjs()), Markup((_HERE / "page.js").read_text(encoding="utf-8"))]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        title=title,
+        policy=_policy(scripts),
+        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+        scripts=scripts,
+        light=theme.LIGHT,
+        dark=theme.DARK,
+        font=Markup(theme.FONT),
+        data=_json({"figures": figures, "templates": {name: theme.template(t) for name, t in theme.THEMES.items()}}),
+        run=_first(known["run"]),
+        cards=summary.cards(known["models"]),
+        headings=summary.HEADINGS,
+        models=summary.rows(known["models"]),
+        sections=[_section(name, charts, figures, known) for name, charts in FIGURES.items()],
+        device=list(known["device"].itertuples(index=False)),
+        provenance=provenance.entries(known["provenance"]),
+        failures=provenance.failures(known["provenance"]),
+    )
+
+
+def _plain(figure: Any) -> dict[str, Any]:
+    """A figure as JSON data without its template, which the page's theme provides."""
+    data: dict[str, Any] = json.loads(figure.to_json())
+    data["layout"].pop("template", None)
+    return data
+
+
+def _section(
+    name: str, charts: Mapping[str, Chart], figures: Mapping[str, dict[str, Any]], tables: Mapping[str, pd.DataFrame]
+) -> dict[str, Any]:
+    title, introduction, sources = SECTIONS[name]
+    sheets = [sheet(source, tables[source]) for source in sources if not tables[source].empty]
+    panels = [_panel(key, chart, figures.get(key), tables) for key, chart in charts.items()]
+    return {"name": name, "title": title, "introduction": introduction, "panels": panels, "sheets": sheets}
+
+
+def _panel(name: str, chart: Chart, figure: dict[str, Any] | None, tables: Mapping[str, pd.DataFrame]) -> Panel:
+    if figure is None:
+        return Panel(name, chart, lack=chart.lack(tables))
+    return Panel(name, chart, alt=figure["layout"]["meta"]["alt"], height=figure["layout"]["height"])
+
+
+def _first(run: pd.DataFrame) -> dict[str, str]:
+    return {} if run.empty else {str(key): str(value) for key, value in run.iloc[0].items()}
+
+
+def _policy(scripts: Iterable[str]) -> str:
+    hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
+    allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
+    # plotly.js writes style elements and attributes; its "download as image" goes through data: and blob: images.
+    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+
+
+def _json(data: object) -> Markup:
+    """JSON that no HTML parser can leave: what could end or open an element is written as an escape."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return Markup(text)

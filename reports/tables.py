@@ -1,0 +1,157 @@
+"""The tables a report is made of: every column with its unit and meaning, and the check that they are there.
+
+All tables are optional and any value may be missing; a table that has rows must have its columns.
+"""
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+
+NUMBER, TEXT = "number", "text"
+_INTERVAL = "95 % bound over process launches"
+
+COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
+    "run": {
+        "run_id": (TEXT, "identifier of the run in the result database"),
+        "created": (TEXT, "start of the run, ISO 8601"),
+        "device": (TEXT, "name of the device in the inventory"),
+        "model": (TEXT, "name of the model"),
+        "recipe": (TEXT, "recipe that made the quantized weights"),
+        "command": (TEXT, "command line that reproduces the run"),
+        "agent_sha256": (TEXT, "sha256 of the binary that ran on the device"),
+        "git_commit": (TEXT, "commit of the benchmark"),
+        "bench_version": (TEXT, "version of the benchmark"),
+    },
+    "device": {
+        "fact": (TEXT, "name of a fact the device reported"),
+        "value": (TEXT, "its value"),
+    },
+    "models": {
+        "label": (TEXT, "name of the row: a scheme or `allocated`"),
+        "kind": (TEXT, "`baseline`, `uniform` or `allocated`"),
+        "recipe": (TEXT, "recipe that made the weights"),
+        "bits_per_weight": (NUMBER, "stored bits per weight of the quantized layers, scales included"),
+        "bytes": (NUMBER, "size of the model file in bytes"),
+        "perplexity": (NUMBER, "perplexity per token on the device"),
+        "perplexity_low": (NUMBER, "95 % bound over evaluation windows"),
+        "perplexity_high": (NUMBER, "95 % bound over evaluation windows"),
+        "kl_mean": (NUMBER, "mean KL divergence to the baseline, nats per token"),
+        "kl_low": (NUMBER, "95 % bound over evaluation windows"),
+        "kl_high": (NUMBER, "95 % bound over evaluation windows"),
+        "same_top": (NUMBER, "share of tokens (0-1) with the same most likely next token as the baseline"),
+        "prefill_tps": (NUMBER, "prefill speed, tokens/s"),
+        "prefill_tps_low": (NUMBER, _INTERVAL),
+        "prefill_tps_high": (NUMBER, _INTERVAL),
+        "decode_tps": (NUMBER, "decode speed, tokens/s"),
+        "decode_tps_low": (NUMBER, _INTERVAL),
+        "decode_tps_high": (NUMBER, _INTERVAL),
+        "prefill_ms": (NUMBER, "measured time of the whole prefill, ms"),
+        "decode_ms": (NUMBER, "measured time per decoded token, ms"),
+        "predicted_prefill_ms": (NUMBER, "prefill time that the cost table predicts, ms"),
+        "predicted_decode_ms": (NUMBER, "time per token that the cost table predicts, ms"),
+        "verdict": (TEXT, "`valid`, `suspect` or `invalid`"),
+        "reasons": (TEXT, "why the verdict is not `valid`"),
+    },
+    "kernels": {
+        "scheme": (TEXT, "scheme of the operator"),
+        "variant": (TEXT, "kernel that ran, such as its ISA"),
+        "n": (NUMBER, "output features"),
+        "k": (NUMBER, "input features"),
+        "m": (NUMBER, "tokens at once"),
+        "latency_us": (NUMBER, "median latency of one call, µs"),
+        "low_us": (NUMBER, _INTERVAL),
+        "high_us": (NUMBER, _INTERVAL),
+        "launches": (NUMBER, "process launches"),
+        "iterations": (NUMBER, "timed calls per launch"),
+        "gops": (NUMBER, "effective throughput, 10^9 operations/s (2·M·N·K per call)"),
+        "gbps": (NUMBER, "effective weight bandwidth, 10^9 bytes/s"),
+    },
+    "layers": {
+        "layer": (TEXT, "module name of the linear layer"),
+        "block": (NUMBER, "index of its transformer block"),
+        "kind": (TEXT, "which linear of the block, such as `q_proj`"),
+        "scheme": (TEXT, "scheme that the allocation chose"),
+        "bits_per_weight": (NUMBER, "stored bits per weight, scales included"),
+        "kl": (NUMBER, "KL divergence when only this layer has this scheme, nats per token"),
+        "decode_us": (NUMBER, "measured decode cost of the layer with this scheme, µs"),
+        "bytes": (NUMBER, "stored bytes of the layer"),
+    },
+    "sensitivity": {
+        "layer": (TEXT, "module name of the linear layer"),
+        "scheme": (TEXT, "scheme that this layer alone was given"),
+        "kl": (NUMBER, "KL divergence to the baseline, nats per token"),
+        "mse": (NUMBER, "input-weighted mean squared error of the layer's output"),
+    },
+    "pareto": {
+        "label": (TEXT, "name of the point"),
+        "kind": (TEXT, "`frontier`, `uniform` or `allocated`"),
+        "predicted_decode_ms": (NUMBER, "predicted time per decoded token, ms"),
+        "predicted_kl": (NUMBER, "predicted KL divergence, nats per token"),
+        "bytes": (NUMBER, "predicted bytes"),
+    },
+    "provenance": {
+        "job_key": (TEXT, "content key of the job"),
+        "probe": (TEXT, "probe that measured"),
+        "metric": (TEXT, "what was measured"),
+        "unit": (TEXT, "unit of the raw values"),
+        "subject": (TEXT, "what it was measured on (JSON)"),
+        "launches": (NUMBER, "process launches"),
+        "iterations": (NUMBER, "raw values in all launches"),
+        "artifacts": (TEXT, "name → sha256 of every file used (JSON)"),
+        "command": (TEXT, "command that ran on the device"),
+        "agent_sha256": (TEXT, "sha256 of the binary that ran"),
+        "started": (TEXT, "when, ISO 8601"),
+        "verdict": (TEXT, "`valid`, `suspect` or `invalid`"),
+        "error": (TEXT, "why there is no number"),
+    },
+}
+
+
+class TableError(ValueError):
+    """A table that cannot be reported; the message names the table and the column."""
+
+
+def read(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+    """All documented tables with exactly their columns: numbers as finite float64 or NaN, text as str ("" if absent).
+
+    A missing table comes back empty and unknown columns are dropped. Raises TableError for an unknown table or a
+    missing column.
+    """
+    unknown = sorted(set(tables) - set(COLUMNS))
+    if unknown:
+        raise TableError(f"unknown table {unknown[0]!r}: expected {', '.join(COLUMNS)}")
+    return {name: _read(name, tables.get(name)) for name in COLUMNS}
+
+
+def _read(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
+    if frame is None or frame.empty:
+        return pd.DataFrame({column: pd.Series(dtype=_dtype(kind)) for column, (kind, _) in COLUMNS[name].items()})
+    for column in COLUMNS[name]:
+        if column not in frame.columns:
+            found = ", ".join(map(str, frame.columns))
+            raise TableError(f"table {name!r} has no column {column!r} ({COLUMNS[name][column][1]}); found: {found}")
+    return pd.DataFrame(
+        {
+            column: [_number(x) if kind is NUMBER else _text(x) for x in frame[column]]
+            for column, (kind, _) in COLUMNS[name].items()
+        }
+    ).astype({column: _dtype(kind) for column, (kind, _) in COLUMNS[name].items()})
+
+
+def _dtype(kind: str) -> str:
+    return "float64" if kind is NUMBER else "object"
+
+
+def _number(value: object) -> float:
+    try:
+        number = float(value)  # type: ignore[arg-type]  # anything may stand in a cell; what is no number is NaN
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+    return number if math.isfinite(number) else math.nan
+
+
+def _text(value: object) -> str:
+    if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    return str(value)

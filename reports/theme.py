@@ -1,0 +1,107 @@
+"""Colours and plot templates, light and dark: one place for the page's style sheet and for the figures.
+
+Marks keep their colour when the theme changes, so each must stand out on both surfaces (3:1, WCAG 2.2 1.4.11).
+Hues after Okabe & Ito, "Color Universal Design" (2008): told apart with any common colour-vision deficiency.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+KINDS: Mapping[str, str] = {"baseline": "#7b8494", "uniform": "#d1661f", "allocated": "#2b7fd0", "frontier": "#2b7fd0"}
+"""Colour of a model by its kind; anything else is drawn as the baseline is."""
+
+SERIES = ("#2b7fd0", "#d1661f", "#0d9470", "#b85c9e", "#7b8494", "#a8830c", "#5f6fd6", "#c9433f")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star")
+"""Colour and symbol of the i-th scheme: never colour alone."""
+
+NEUTRAL = "#7b8494"
+
+
+@dataclass(frozen=True)
+class Theme:
+    """Colours of one appearance. `ramp` runs from little to much."""
+
+    surface: str
+    raised: str
+    ink: str
+    muted: str
+    line: str
+    accent: str
+    good: str
+    warn: str
+    bad: str
+    ramp: tuple[str, ...]
+
+
+LIGHT = Theme(
+    surface="#ffffff",
+    raised="#f6f7f9",
+    ink="#1a1f29",
+    muted="#596273",
+    line="#dfe3e9",
+    accent="#1f6ab5",
+    good="#0b7a5b",
+    warn="#96630a",
+    bad="#b3322e",
+    ramp=("#f3f7fb", "#c9ddf1", "#8fbbe3", "#4f93cf", "#226bad", "#0c4377"),
+)
+DARK = Theme(
+    surface="#12151b",
+    raised="#1a1f27",
+    ink="#e6e9ef",
+    muted="#9aa4b5",
+    line="#2d3440",
+    accent="#6cb0f5",
+    good="#3fc79b",
+    warn="#e0ab4a",
+    bad="#f2827c",
+    ramp=("#182231", "#1d3a58", "#23588a", "#3279b8", "#62a3dc", "#b4d6f5"),
+)
+THEMES: Mapping[str, Theme] = {"light": LIGHT, "dark": DARK}
+
+
+def template(theme: Theme) -> dict[str, Any]:
+    """The plotly template of a theme; page.js puts it into every figure."""
+    axis = {
+        "gridcolor": theme.line,
+        "linecolor": theme.line,
+        "tickcolor": theme.line,
+        "zerolinecolor": theme.line,
+        "automargin": True,
+        "title": {"font": {"size": 12, "color": theme.muted}, "standoff": 8},
+        "tickfont": {"size": 11.5, "color": theme.ink},
+    }
+    ramp = [[i / (len(theme.ramp) - 1), color] for i, color in enumerate(theme.ramp)]
+    layout = {
+        "font": {"family": FONT, "size": 12, "color": theme.ink},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "colorway": list(SERIES),
+        "coloraxis": {"colorscale": ramp, "colorbar": {"thickness": 10, "outlinewidth": 0, "tickcolor": theme.line}},
+        "hoverlabel": {
+            "bgcolor": theme.raised,
+            "bordercolor": theme.line,
+            "font": {"family": FONT, "size": 12, "color": theme.ink},
+            "align": "left",
+        },
+        "legend": {"font": {"size": 11.5}, "bgcolor": "rgba(0,0,0,0)"},
+        "annotationdefaults": {"font": {"size": 11, "color": theme.muted}},
+        "xaxis": axis,
+        "yaxis": axis,
+    }
+    return {"layout": layout}
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast ratio of two `#rrggbb` colours, 1 to 21 (WCAG 2.2, "contrast ratio")."""
+    dark, light = sorted((_luminance(one), _luminance(other)))
+    return (light + 0.05) / (dark + 0.05)
+
+
+def _luminance(color: str) -> float:
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

@@ -1,0 +1,173 @@
+"""A made-up run of a small model (4 blocks of 7 linears), with all the tables a report knows."""
+
+import hashlib
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+SHAPES = {
+    "q_proj": (256, 256),
+    "k_proj": (128, 256),
+    "v_proj": (128, 256),
+    "o_proj": (256, 256),
+    "gate_proj": (768, 256),
+    "up_proj": (768, 256),
+    "down_proj": (256, 768),
+}
+BITS = {"fp16": 16.0, "w8a8": 8.06, "w4a8g128": 4.125, "w3a8g128": 3.125, "w2a8g64": 2.25}
+KL = {"w8a8": 4e-5, "w4a8g128": 4e-3, "w3a8g128": 2e-2, "w2a8g64": 0.12}
+LAYERS = [
+    (f"model.layers.{block}.{'self_attn' if kind[0] in 'qkvo' else 'mlp'}.{kind}", block, kind)
+    for block in range(4)
+    for kind in SHAPES
+]
+
+
+def _sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _models() -> pd.DataFrame:
+    rows = [
+        # label, kind, bits, ppl, kl, same_top, prefill, decode
+        ("fp16", "baseline", 16.0, 28.41, 0.0, 1.0, 4210.0, 812.0),
+        ("w8a8", "uniform", 8.06, 28.46, 0.0011, 0.978, 9120.0, 1390.0),
+        ("w4a8g128", "uniform", 4.125, 30.02, 0.058, 0.861, 7840.0, 1935.0),
+        ("w3a8g128", "uniform", 3.125, 37.7, 0.29, 0.70, 6050.0, 1810.0),
+        ("w2a8g64", "uniform", 2.25, 214.8, 2.1, 0.31, 6990.0, 2240.0),
+        ("allocated", "allocated", 4.61, 28.97, 0.021, 0.917, 8420.0, 1878.0),
+    ]
+    frame = pd.DataFrame(
+        rows, columns=["label", "kind", "bits_per_weight", "perplexity", "kl_mean", "same_top", "prefill_tps", "decode_tps"]
+    )
+    spread = np.array([0.006, 0.011, 0.008, 0.03, 0.009, 0.007])
+    off = np.array([0.012, -0.021, 0.034, 0.081, -0.028, 0.017])
+    for metric in ("prefill_tps", "decode_tps"):
+        frame[f"{metric}_low"] = frame[metric] * (1 - spread)
+        frame[f"{metric}_high"] = frame[metric] * (1 + 0.7 * spread)
+    frame["decode_ms"] = 1e3 / frame["decode_tps"]
+    frame["prefill_ms"] = 128e3 / frame["prefill_tps"]
+    return frame.assign(
+        recipe=["none", "rtn", "gptq", "gptq", "gptq", "gptq"],
+        bytes=frame["bits_per_weight"] * 2_621_440 / 8 + 1_050_000,
+        perplexity_low=frame["perplexity"] * 0.985,
+        perplexity_high=frame["perplexity"] * 1.015,
+        kl_low=frame["kl_mean"] * 0.9,
+        kl_high=frame["kl_mean"] * 1.12,
+        predicted_decode_ms=frame["decode_ms"] / (1 + off),
+        predicted_prefill_ms=frame["prefill_ms"] / (1 - off),
+        verdict=["valid", "valid", "valid", "suspect", "valid", "valid"],
+        reasons=["", "", "", "clock dropped 6 % during launch 3", "", ""],
+    )
+
+
+def _kernels() -> pd.DataFrame:
+    cost = {"fp16": (9.0, 14.0), "w8a8": (11.0, 46.0), "w4a8g128": (13.0, 38.0), "w3a8g128": (7.5, 29.0), "w2a8g64": (8.5, 34.0)}
+    rows = []
+    for scheme, (gbps, gops) in cost.items():
+        for n, k in sorted(set(SHAPES.values())):
+            for m in (1, 16, 128):
+                us = max(n * k * BITS[scheme] / 8 / gbps, 2 * m * n * k / gops) / 1e3 + 0.4
+                rows.append(
+                    {
+                        "scheme": scheme, "variant": "fp16_avx2" if scheme == "fp16" else "a8_avx2", "n": n, "k": k, "m": m,
+                        "latency_us": us, "low_us": us * 0.98, "high_us": us * 1.03, "launches": 5, "iterations": 200,
+                        "gops": 2e-3 * m * n * k / us, "gbps": 1e-3 * n * k * BITS[scheme] / 8 / us,
+                    }
+                )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _sensitivity() -> pd.DataFrame:
+    random = np.random.default_rng(1)
+    rows = []
+    for layer, block, kind in LAYERS:
+        weight = {"down_proj": 3.0, "v_proj": 2.0, "o_proj": 1.5}.get(kind, 0.6) * (2.0 if block in (0, 3) else 1.0)
+        weight *= random.lognormal(0, 0.3)
+        for scheme, kl in KL.items():
+            rows.append({"layer": layer, "scheme": scheme, "kl": kl * weight / 28, "mse": kl * weight * 0.4})
+    return pd.DataFrame(rows)
+
+
+def _layers(sensitivity: pd.DataFrame) -> pd.DataFrame:
+    rows = []
+    for layer, block, kind in LAYERS:
+        own = sensitivity[sensitivity["layer"] == layer].set_index("scheme")["kl"]
+        scheme = "w8a8" if own["w4a8g128"] > 3.5e-4 else "w4a8g128" if own["w2a8g64"] > 1.8e-3 else "w2a8g64"
+        n, k = SHAPES[kind]
+        rows.append(
+            {
+                "layer": layer, "block": block, "kind": kind, "scheme": scheme, "bits_per_weight": BITS[scheme],
+                "kl": own[scheme], "decode_us": n * k * BITS[scheme] / 8 / 11e3 + 0.4, "bytes": n * k * BITS[scheme] / 8,
+            }
+        )  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def _pareto(models: pd.DataFrame) -> pd.DataFrame:
+    ms = np.linspace(0.455, 0.74, 12)
+    frontier = pd.DataFrame(
+        {
+            "label": [f"point {i + 1}" for i in range(12)],
+            "kind": "frontier",
+            "predicted_decode_ms": ms,
+            "predicted_kl": np.geomspace(1.1, 0.0009, 12) * (1 - 0.6 * np.sin(np.linspace(0, np.pi, 12))),
+            "bytes": np.linspace(1.8e6, 3.7e6, 12),
+        }
+    )
+    deployed = models[models["kind"] != "baseline"]
+    points = deployed[["label", "kind", "predicted_decode_ms", "bytes"]].assign(predicted_kl=deployed["kl_mean"] * 0.84)
+    return pd.concat([frontier, points], ignore_index=True)
+
+
+def _provenance(models: pd.DataFrame, kernels: pd.DataFrame) -> pd.DataFrame:
+    subjects = [("latency", "latency", "ns", {"scheme": r.scheme, "n": r.n, "k": r.k, "m": r.m}) for r in kernels.itertuples()]
+    for label in models["label"]:
+        subjects += [("llm", "decode", "ns", {"model": label, "phase": "decode", "tokens": 64})]
+        subjects += [("accuracy", "logprob", "nats", {"model": label, "window": 256})]
+    frame = pd.DataFrame(
+        [
+            {
+                "job_key": _sha(f"{probe}{subject}"), "probe": probe, "metric": metric, "unit": unit,
+                "subject": json.dumps(subject), "launches": 5, "iterations": 1000,
+                "artifacts": json.dumps({"agent": _sha("agent"), "model": _sha(str(subject))}),
+                "command": f"agent {probe} --launches 5", "agent_sha256": _sha("agent"),
+                "started": f"2026-05-04T10:{i // 60:02d}:{i % 60:02d}Z", "verdict": "valid", "error": "",
+            }
+            for i, (probe, metric, unit, subject) in enumerate(subjects)
+        ]
+    )  # fmt: skip
+    frame.loc[7, ["launches", "iterations"]] = np.nan
+    frame.loc[7, ["verdict", "error"]] = ["invalid", "the connection was lost after 3 attempts"]
+    frame.loc[9, ["verdict", "error"]] = ["suspect", "clock dropped 6 % during launch 3"]
+    return frame
+
+
+@pytest.fixture
+def tables() -> dict[str, pd.DataFrame]:
+    """Every table of a report, freshly made: tests may change them."""
+    models, kernels, sensitivity = _models(), _kernels(), _sensitivity()
+    facts = {
+        "cpu": "Cortex-A76", "cores": "4", "clock": "2.4 GHz, governor performance", "isa": "neon, dotprod, fp16",
+        "last-level cache": "2.1 MB", "memory": "8.6 GB", "kernel": "6.12.25-v8+", "libc": "static musl", "temperature": "48 °C",
+    }  # fmt: skip
+    return {
+        "run": pd.DataFrame(
+            [
+                {
+                    "run_id": "20260504-1012-7f3a", "created": "2026-05-04T10:12:31Z", "device": "pi5-a", "model": "wren-3m",
+                    "recipe": "gptq", "command": "bench --device pi5-a --recipe gptq --budget decode_ms=0.55",
+                    "agent_sha256": _sha("agent"), "git_commit": _sha("commit")[:40], "bench_version": "0.1.0",
+                }
+            ]
+        ),
+        "device": pd.DataFrame({"fact": list(facts), "value": list(facts.values())}),
+        "models": models,
+        "kernels": kernels,
+        "layers": _layers(sensitivity),
+        "sensitivity": sensitivity,
+        "pareto": _pareto(models),
+        "provenance": _provenance(models, kernels),
+    }  # fmt: skip
