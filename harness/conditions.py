@@ -42,7 +42,7 @@ def parse_cpu_times(text: str) -> CpuTimes | None:
 
 
 def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mapping[str, Any]:
-    """`busy_cores` and `steal_cores`: how many cores were, on average, busy (with us or others) and taken by a hypervisor."""
+    """Mean number of cores that were busy, with us or others (`busy_cores`), and withheld by a hypervisor (`steal_cores`)."""
     if before is None or after is None:
         return {}
     busy, idle, steal = after.busy - before.busy, after.idle - before.idle, after.steal - before.steal

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from devices.families.base import Facts
+
 KEY_VERSION = 1
 """Part of every key: raise it when the meaning of a parameter changes, so that stale answers are not reused."""
 
@@ -39,3 +41,11 @@ class Job:
 def canonical_json(value: object) -> str:
     """One text for equal values: sorted keys, no spaces, no NaN (ValueError)."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
+
+
+def device_identity(facts: Facts, placement: str = "all") -> dict[str, Any]:
+    """What `Job.device` holds: the unit and its lasting facts, the governors that rule its clocks, and the placement.
+
+    Measurements that differ in any of these are never pooled.
+    """
+    return facts.identity | {"governors": sorted(set(facts.governors)), "placement": placement}

@@ -9,10 +9,10 @@ from typing import Any
 class Measurement:
     """One metric of one job. Summaries are computed when read, never stored.
 
-    `launches` holds the raw values of every process launch, in order: the launch is the sampling unit. `subject` says what
-    was measured within the job (for mm: scheme, n, k, m, variant; for llm: phase, tokens). `error` is set instead of
-    launches when the job failed; `context` holds provenance (command, placement, clocks). What differs from launch to launch
-    is in the list `context["launches"]`, one mapping per launch.
+    `launches` holds the raw values of every process launch, in order: the launch is the sampling unit. `subject` says
+    what was measured within the job (for mm: scheme, n, k, m, variant; for llm: phase, tokens). `error` is set instead
+    of launches when the job failed; `context` holds provenance (command, clocks, load). What differs from launch to
+    launch is in the list `context["launches"]`, one mapping per launch.
     """
 
     job_key: str
