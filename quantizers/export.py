@@ -1,17 +1,13 @@
-"""Export: quantized models, tokens and reference probabilities to the files that the agent reads (kernels/FORMAT.md).
+"""Export: quantized models to the GGUF file that the agent reads, and back (kernels/FORMAT.md, sections 1 and 2).
 
     write_gguf(quantized, Path("model.gguf"))
     stored = read_gguf(Path("model.gguf"))
 
-Equal models give equal bytes. Files appear complete or not at all. No tokenizer is stored: the agent takes token ids.
+Equal models give equal bytes. A file appears complete or not at all. No tokenizer is stored: the agent takes token ids.
 """
 
 import hashlib
-import os
-import struct
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +31,18 @@ from quantizers.primitives import (
 )
 from quantizers.quantized_model import QuantizedModel
 from quantizers.scheme import FP16, Scheme
+from quantizers.token_files import atomic, read_reference, read_tokens, write_reference, write_tokens
+
+__all__ = [
+    "StoredModel",
+    "read_gguf",
+    "read_reference",
+    "read_tokens",
+    "verify_roundtrip",
+    "write_gguf",
+    "write_reference",
+    "write_tokens",
+]
 
 FORMAT_VERSION = 1
 ALIGNMENT = 64
@@ -99,74 +107,9 @@ def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
             raise FormatError(f"{path}: {name} does not read back as it was written")
 
 
-def write_tokens(path: Path, ids: Iterable[int], vocab: int) -> None:
-    """Section 4 of FORMAT.md; FormatError for an id outside the vocabulary."""
-    tokens = np.asarray(ids if isinstance(ids, Tensor | np.ndarray) else list(ids)).ravel()
-    if tokens.size and not (0 <= tokens.min() and tokens.max() < vocab):
-        raise FormatError(f"token ids {tokens.min()}..{tokens.max()} do not fit a vocabulary of {vocab}")
-    with atomic(path) as temporary:
-        temporary.write_bytes(struct.pack("<4s3I", b"BTOK", 1, vocab, tokens.size) + tokens.astype("<u4").tobytes())
-
-
-def read_tokens(path: Path) -> tuple[npt.NDArray[np.uint32], int]:
-    """Token ids and the vocabulary size; raises FormatError."""
-    content = path.read_bytes()
-    magic, version, vocab, count = _header(path, content, "<4s3I")
-    if (magic, version) != (b"BTOK", 1) or len(content) != 16 + 4 * count:
-        raise FormatError(f"{path} is no token file of version 1 with {count} tokens")
-    return np.frombuffer(content, "<u4", offset=16), vocab
-
-
-def write_reference(path: Path, logprobs: Iterable[npt.NDArray[np.float32]], window: int) -> None:
-    """Section 5 of FORMAT.md, from arrays of rows [.., V] of natural-log probabilities, such as one a window."""
-    vocab = rows = 0
-    with atomic(path) as temporary, temporary.open("wb") as file:
-        file.write(bytes(32))
-        for chunk in logprobs:
-            part = np.atleast_2d(chunk)
-            vocab, rows = part.shape[1], rows + part.shape[0]
-            file.write(part.astype("<f4").tobytes())
-        if rows % (window - 1):
-            raise FormatError(
-                f"{rows} rows of log-probabilities are no whole number of windows of {window} tokens ({window - 1} rows each)"
-            )
-        file.seek(0)
-        file.write(struct.pack("<4s4I12x", b"BREF", 1, vocab, window, rows))
-
-
-def read_reference(path: Path) -> tuple[npt.NDArray[np.float32], int]:
-    """Log-probabilities [R, V] (mapped, not read) and the window; raises FormatError."""
-    with path.open("rb") as file:
-        magic, version, vocab, window, rows = _header(path, file.read(32), "<4s4I12x")
-    if (magic, version) != (b"BREF", 1) or path.stat().st_size != 32 + 4 * vocab * rows:
-        raise FormatError(f"{path} is no reference file of version 1 with {rows} rows of {vocab}")
-    return np.memmap(path, "<f4", "r", 32, (rows, vocab)), window
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block succeeds and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _header(path: Path, content: bytes, layout: str) -> tuple[Any, ...]:
-    if len(content) < struct.calcsize(layout):
-        raise FormatError(f"{path} is shorter than its header of {struct.calcsize(layout)} bytes")
-    return struct.unpack_from(layout, content)
 
 
 def _add_sizes(writer: Any, quantized: QuantizedModel) -> None:

@@ -44,10 +44,10 @@ def rotary_heads(name: str, heads: dict[str, int]) -> int:
 
 
 def to_pairs(rows: Tensor, heads: int) -> Tensor:
-    """Row i and i + head_dim/2 of a head [N, ...] become rows 2i and 2i+1; heads 0 leaves them."""
-    return rows.unflatten(0, (heads, 2, -1)).transpose(1, 2).flatten(0, 2).contiguous() if heads else rows
+    """Row i and i + head_dim/2 of a head [N, K] become rows 2i and 2i+1; heads 0 leaves them."""
+    return rows.view(heads, 2, -1, rows.shape[-1]).transpose(1, 2).reshape(rows.shape) if heads else rows
 
 
 def to_halves(rows: Tensor, heads: int) -> Tensor:
     """The inverse of to_pairs."""
-    return rows.unflatten(0, (heads, -1, 2)).transpose(1, 2).flatten(0, 2).contiguous() if heads else rows
+    return rows.view(heads, -1, 2, rows.shape[-1]).transpose(1, 2).reshape(rows.shape) if heads else rows

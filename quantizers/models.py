@@ -2,8 +2,8 @@
 
     loaded = load("quantizers/default_model")
 
-The weights that the device stores as fp16 (linears, embedding, untied output) are rounded to fp16 here, so the baseline of
-every comparison on the host is the model that the device runs. They are held as float32.
+The weights that the device stores as fp16 (linears, embedding, untied output) are rounded to fp16 here, so the baseline
+of every comparison on the host is the model that the device runs. They are held as float32.
 """
 
 import hashlib

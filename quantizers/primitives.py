@@ -1,8 +1,9 @@
 """Numbers to codes and back: the definition that kernels must match (kernels/FORMAT.md, sections 2 and 3).
 
-Weights are symmetric with codes 0..2^bits-1 and zero at 2^(bits-1). The scale of a group is absmax/(2^(bits-1)-1), rounded to fp16 *before*
-codes are computed, so host and device multiply by the same number. This rule represents +absmax and -absmax equally
-and never clips a weight; the code 0 (one step below -absmax) stays free for recipes that move weights while rounding.
+Weights are symmetric with codes 0..2^bits-1 and zero at 2^(bits-1). The scale of a group is absmax/(2^(bits-1)-1),
+rounded to fp16 *before* codes are computed, so host and device multiply by the same number. This rule represents
++absmax and -absmax equally and never clips a weight; the code 0 (one step below -absmax) stays free for recipes that
+move weights while rounding.
 """
 
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
-    """A linear's weight: codes uint8 [N, K] and scales fp16 [N, groups]; value = (code - 2^(bits-1)) * scale of its group."""
+    """A weight as codes uint8 [N, K] and scales fp16 [N, groups]: value = (code - 2^(bits-1)) * scale of its group."""
 
     scheme: Scheme
     codes: Tensor
@@ -76,13 +77,13 @@ def spread(scales: Tensor, scheme: Scheme, columns: int) -> Tensor:
 
 
 def to_codes(weight: Tensor, scales: Tensor, bits: int) -> Tensor:
-    """Nearest codes (uint8) of weights under fp32 scales of the same shape; ties to even; a zero scale gives the code of zero."""
+    """Nearest codes (uint8) of weights under scales of the same shape; ties to even; a zero scale gives code zero."""
     steps = torch.where(scales == 0, 0.0, weight / torch.where(scales == 0, 1.0, scales))
     return (steps.round() + zero_code(bits)).clamp(0, 2**bits - 1).to(torch.uint8)
 
 
 def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
-    """Round to nearest: weight [N, K] to codes. The error is at most half a scale everywhere (scales above fp16's subnormals)."""
+    """Round to nearest: weight [N, K] to codes, each off by at most half a scale (scales above fp16's subnormals)."""
     scales = group_scales(weight, scheme)
     codes = to_codes(weight.float(), spread(scales, scheme, weight.shape[1]), scheme.weight_bits)
     return QuantizedWeight(scheme, codes, scales)
@@ -182,11 +183,13 @@ def _pack_plane(steps: Bytes, width: int, shift: int) -> Bytes:
     fields = (steps >> shift) & np.uint8(2**width - 1)
     shared = fields.reshape(*steps.shape[:-2], width, 8 // width, COLUMN_STEP)
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
-    return np.bitwise_or.reduce(shared << shifts, axis=-2)
+    vectors: Bytes = np.bitwise_or.reduce(shared << shifts, axis=-2)
+    return vectors
 
 
 def _unpack_plane(vectors: Bytes, width: int) -> Bytes:
     """[..., width vectors, 32] to [..., 8 steps, 32]."""
     shifts = np.arange(0, 8, width, dtype=np.uint8)[:, None]
     fields = (vectors[..., None, :] >> shifts) & np.uint8(2**width - 1)
-    return fields.reshape(*vectors.shape[:-2], 8, COLUMN_STEP)
+    steps: Bytes = fields.reshape(*vectors.shape[:-2], 8, COLUMN_STEP)
+    return steps

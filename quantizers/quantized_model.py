@@ -29,7 +29,8 @@ Progress = Callable[[int, int, str], None]
 class QuantizedModel:
     """Weights by Hugging Face module name (`model.embed_tokens`, `model.layers.0.mlp.down_proj`, ...).
 
-    A linear is a QuantizedWeight or, under `fp16`, an fp16 tensor [N, K]; embedding and untied output are fp16, norms fp32.
+    A linear is a QuantizedWeight or, under `fp16`, an fp16 tensor [N, K]. Embedding and untied output are fp16, norms
+    fp32.
     """
 
     tensors: Mapping[str, QuantizedWeight | Tensor]
@@ -40,9 +41,10 @@ class QuantizedModel:
     def as_torch(self) -> Any:
         """A transformers model (float32) whose linears compute as the device does.
 
-        Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16. What
-        lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in the last
-        bits; a rare int8 activation then rounds the other way. Expect log-probabilities within about 1e-2 of the agent's and perplexity within 1e-3 relative.
+        Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
+        What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
+        the last bits; an activation near a tie then rounds the other way. Expect log-probabilities within about 1e-2
+        of the agent's and perplexity within 1e-3 relative.
         """
         model = copy.deepcopy(self.source.model)
         outputs = linears(model)
@@ -81,7 +83,7 @@ def quantize(
     for transform in recipe.transforms:
         assert calibration is not None
         transform.apply(model, calibration)
-    rounded = _round_all(model, recipe.rounder, plan, calibration, progress or _silent)
+    rounded = _round_all(model, recipe.rounder, plan, calibration, progress or silent)
     return QuantizedModel({**_unrounded(model, set(rounded)), **rounded}, plan, recipe, loaded)
 
 
@@ -92,7 +94,7 @@ def check_plan(plan: Plan, known: Mapping[str, object]) -> None:
             raise PlanError(f"plan: the model has no linear {name!r}; nearest: {nearest(name, known)}")
 
 
-def _silent(_done: int, _total: int, _what: str) -> None:
+def silent(_done: int, _total: int, _what: str) -> None:
     pass
 
 
@@ -107,11 +109,7 @@ def _round_all(
     done: dict[str, QuantizedWeight] = {}
     for index, block in enumerate(blocks(model)):
         mine = {name: layer for name, layer in layers.items() if name.startswith(f"model.layers.{index}.")}
-        moments = (
-            observe.second_moments(mine, lambda block=block, state=state: observe.run(block, state))
-            if observing
-            else {}
-        )  # type: ignore[misc]
+        moments = observe.second_moments(mine, block, state) if observing else {}
         for name, layer in mine.items():
             progress(len(done), len(layers), name)
             done[name] = rounder.round(layer.weight, plan.scheme_of(name), moments.get(name))

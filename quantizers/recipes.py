@@ -1,4 +1,4 @@
-"""Recipes: a published system is a tuple of blocks; the last block rounds, those before it change the model without changing its function.
+"""Recipes: a published system is a tuple of blocks; the last rounds, those before keep the model's function.
 
 recipe = find("gptq")
 """

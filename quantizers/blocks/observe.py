@@ -19,7 +19,7 @@ CHUNK_TOKENS = 2048
 
 @dataclass(frozen=True, eq=False)
 class BlockInput:
-    """Hidden states [B, T, C] of some windows at the entry of a block, and the keyword arguments every block is called with."""
+    """Hidden states [B, T, C] of some windows at the entry of a block, and the arguments every block is called with."""
 
     hidden: Tensor
     arguments: Mapping[str, Any]
@@ -31,7 +31,9 @@ class _EntryReached(Exception):
 
 def chunks(tokens: Tensor, chunk_tokens: int = CHUNK_TOKENS) -> Iterator[Tensor]:
     """Windows [B, T] in runs of at most `chunk_tokens` tokens (at least one window each)."""
-    yield from tokens.split(max(1, chunk_tokens // tokens.shape[1]))
+    size = max(1, chunk_tokens // tokens.shape[1])
+    for start in range(0, len(tokens), size):
+        yield tokens[start : start + size]
 
 
 @torch.no_grad()
@@ -76,29 +78,33 @@ def hooked(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None])
             handle.remove()
 
 
-def absmax(modules: Mapping[str, nn.Module], go: Callable[[], object]) -> dict[str, Tensor]:
-    """max |x| [K] per input channel of every module while `go` runs."""
+def absmax(
+    watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
+) -> tuple[dict[str, Tensor], list[BlockInput]]:
+    """max |x| [K] per input channel of the watched modules of a block, and what the next block receives."""
     seen: dict[str, Tensor] = {}
 
     def see(name: str, x: Tensor) -> None:
         most = x.abs().amax(0)
         seen[name] = torch.maximum(seen[name], most) if name in seen else most
 
-    with hooked(modules, see):
-        go()
-    return seen
+    with hooked(watched, see):
+        outputs = run(block, inputs)
+    return seen, outputs
 
 
-def second_moments(modules: Mapping[str, nn.Module], go: Callable[[], object]) -> dict[str, Tensor]:
-    """H = mean over tokens of x x^T, float64 [K, K], of every module while `go` runs."""
+def second_moments(
+    watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
+) -> dict[str, Tensor]:
+    """Mean of x x^T over tokens, float64 [K, K], of the inputs of the watched modules of a block."""
     sums: dict[str, Tensor] = {}
-    counts = dict.fromkeys(modules, 0)
+    counts = dict.fromkeys(watched, 0)
 
     def see(name: str, x: Tensor) -> None:
         product = (x.T @ x).double()
         sums[name] = sums[name] + product if name in sums else product
         counts[name] += len(x)
 
-    with hooked(modules, see):
-        go()
+    with hooked(watched, see):
+        run(block, inputs)
     return {name: total / counts[name] for name, total in sums.items()}

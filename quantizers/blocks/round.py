@@ -1,4 +1,4 @@
-"""Round: weights to codes, to the nearest (rtn) or with compensation of each column's error in the columns after it (GPTQ)."""
+"""Round: weights to codes, to the nearest (rtn) or compensating each column's error in the columns after it (GPTQ)."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -38,7 +38,7 @@ class Nearest:
 
 @dataclass(frozen=True)
 class Gptq:
-    """GPTQ (Frantar et al. 2023, arXiv:2210.17323): column by column, each error is compensated in the columns not yet rounded.
+    """GPTQ (Frantar et al. 2023, arXiv:2210.17323): each column's error is compensated in the columns not yet rounded.
 
     damp: fraction of the mean diagonal added to the second moments. act_order: columns with the largest inputs first;
     scales are then those of the unmodified weight, since a group must stay contiguous in the file.
@@ -70,17 +70,19 @@ class Gptq:
 
 
 def inverse_factor(moments: Tensor, damp: float) -> Tensor:
-    """Upper Cholesky factor of the inverse of the damped second moments [K, K]; inputs never seen count as independent."""
+    """Upper Cholesky factor of the inverse of the damped second moments [K, K]; unseen inputs count as independent."""
     moments = moments.clone()
     diagonal = moments.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-12)
     diagonal += damp * diagonal.mean()
-    return torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(moments)), upper=True)
+    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
+    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    return factor
 
 
 @dataclass(eq=False)
 class _Sweep:
-    """One pass over the columns of a weight (modified in place). With `refresh`, a group's scale is taken when the sweep reaches it."""
+    """One pass over the columns of a weight (modified in place); `refresh`: take a group's scale when reaching it."""
 
     weight: Tensor
     scheme: Scheme

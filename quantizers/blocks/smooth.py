@@ -1,8 +1,8 @@
 """Smooth: moves the difficulty of outlier activation channels into the weights, without changing the function.
 
 A channel of activations is divided by s and the matching weight column multiplied by it, where the division folds into
-what produces the channel: the norm (before q/k/v and gate/up), the rows of up (before down) or of v (before o; query heads
-that share a key-value head share s, so the fold is exact with grouped-query attention).
+what produces the channel: the norm (before q/k/v and gate/up), the rows of up (before down) or of v (before o; query
+heads that share a key-value head share s, so the fold is exact with grouped-query attention).
 """
 
 from collections.abc import Iterator, Sequence
@@ -35,16 +35,14 @@ class Smooth:
         for block in blocks(model):
             joints = list(_joints(block, model.config, self.inner))
             watched = {str(i): joint.consumers[0] for i, joint in enumerate(joints)}
-            passed: list[list[observe.BlockInput]] = []
-            most = observe.absmax(watched, lambda block=block, passed=passed: passed.append(observe.run(block, state)))  # type: ignore[misc]
-            state = passed[0]
+            most, state = observe.absmax(watched, block, state)
             for name, joint in zip(watched, joints, strict=True):
                 joint.fold(most[name], self.alpha)
 
 
 @dataclass(frozen=True, eq=False)
 class _Joint:
-    """A producer of channels and the linears that consume them; each produced channel feeds `repeat` heads of the consumers."""
+    """A producer of channels and the linears that consume them; a produced head of `width` feeds `repeat` heads."""
 
     producer: nn.Module
     consumers: Sequence[nn.Linear]
@@ -57,7 +55,7 @@ class _Joint:
         weights = torch.stack([linear.weight.abs().amax(0) for linear in self.consumers]).amax(0)
         scale = smoothing_scale(self._shared(most), self._shared(weights), alpha)
         producer = self.producer.get_parameter("weight")
-        producer /= scale if producer.ndim == 1 else scale[:, None]
+        producer.div_(scale if producer.ndim == 1 else scale[:, None])
         for linear in self.consumers:
             linear.weight *= self._repeated(scale)
 

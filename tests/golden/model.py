@@ -1,6 +1,6 @@
 """Remakes the golden model, token, reference and packing files: python tests/golden/model.py [FOLDER]
 
-A random two-block LLaMA whose sizes are multiples of nothing (padding is exercised), every code width, groups and a tail group.
+A random two-block LLaMA whose sizes are multiples of nothing (so padding is exercised), every code width, a tail group.
 Weights come from numpy's frozen RandomState stream, so every machine makes the same bytes.
 """
 
@@ -15,7 +15,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.export import write_gguf, write_reference, write_tokens
-from quantizers.models import LoadedModel
+from quantizers.models import LINEAR_KINDS, LoadedModel
 from quantizers.plan import Plan
 from quantizers.primitives import pack_codes
 from quantizers.quantized_model import quantize
@@ -27,15 +27,6 @@ SCHEMES = (
     ("w4a8g32", "w8a8", "w5a8g64", "w3a8", "w6a8g32", "w7a8", "w2a8g64"),
     ("w8a16g32", "w4a16", "fp16", "w4a8", "w3a8g32", "w8a8g64", "w6a8"),
 )
-KINDS = (
-    "self_attn.q_proj",
-    "self_attn.k_proj",
-    "self_attn.v_proj",
-    "self_attn.o_proj",
-    "mlp.gate_proj",
-    "mlp.up_proj",
-    "mlp.down_proj",
-)
 
 
 def golden_model() -> LoadedModel:
@@ -45,20 +36,21 @@ def golden_model() -> LoadedModel:
     )  # fmt: skip
     model = LlamaForCausalLM(config).float().eval()
     random = np.random.RandomState(2)
-    for name, parameter in sorted(model.named_parameters()):
-        values = random.standard_normal(tuple(parameter.shape)) * (0.2 if parameter.ndim == 1 else 0.15) + (
-            parameter.ndim == 1
-        )
+    for _name, parameter in sorted(model.named_parameters()):
+        noise = random.standard_normal(tuple(parameter.shape))
+        values = 1 + 0.2 * noise if parameter.ndim == 1 else 0.15 * noise
         parameter.data = torch.from_numpy(values.astype(np.float16)).float()
     model.tie_weights()
     return LoadedModel(model, None, Path(), "golden", "0" * 64)
 
 
 def golden_plan() -> Plan:
-    words = {
-        f"model.layers.{i}.{kind}": word for i, row in enumerate(SCHEMES) for kind, word in zip(KINDS, row, strict=True)
+    layers = {
+        f"model.layers.{block}.{kind}": Scheme.parse(word)
+        for block, words in enumerate(SCHEMES)
+        for kind, word in zip(LINEAR_KINDS, words, strict=True)
     }
-    return Plan(Scheme.parse("w4a8"), {name: Scheme.parse(word) for name, word in words.items()})
+    return Plan(Scheme.parse("w4a8"), layers)
 
 
 def golden_tokens() -> torch.Tensor:
