@@ -42,7 +42,7 @@ def parse_cpu_times(text: str) -> CpuTimes | None:
 
 
 def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mapping[str, Any]:
-    """Mean number of cores that were busy, with us or others (`busy_cores`), and withheld by a hypervisor (`steal_cores`)."""
+    """Mean number of cores busy with us or others (`busy_cores`), and withheld by a hypervisor (`steal_cores`)."""
     if before is None or after is None:
         return {}
     busy, idle, steal = after.busy - before.busy, after.idle - before.idle, after.steal - before.steal

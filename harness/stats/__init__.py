@@ -1,0 +1,1 @@
+"""How numbers are earned: pure functions from raw samples to estimates with intervals."""

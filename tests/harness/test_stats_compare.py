@@ -1,0 +1,64 @@
+"""A change is only called one when the launches show it and it is large enough to matter."""
+
+import numpy as np
+import pytest
+
+from harness.stats.compare import compare
+
+
+def draw(
+    generator: np.random.Generator, launches: int, iterations: int, factor: float = 1.0, between: float = 0.01
+) -> list[list[float]]:
+    """Launch centers spread by `between`, iterations by 1 % within them, as on a well-kept board."""
+    centers = generator.normal(1, between, size=(launches, 1))
+    samples: list[list[float]] = (factor * centers * generator.normal(1, 0.01, size=(launches, iterations))).tolist()
+    return samples
+
+
+def test_equal_programs_are_called_changed_in_at_most_5_percent_of_comparisons() -> None:
+    generator = np.random.default_rng(3)
+    found = [
+        compare(draw(generator, 10, 30, between=0.02), draw(generator, 10, 30, between=0.02), resamples=400)
+        for _ in range(150)
+    ]
+    assert np.mean([c.decision == "changed" for c in found]) <= 0.05
+
+
+def test_the_interval_without_the_minimum_effect_keeps_its_error_rate() -> None:
+    """A t-test over all iterations is wrong in 81 % of these comparisons."""
+    generator = np.random.default_rng(4)
+    found = [compare(draw(generator, 10, 100), draw(generator, 10, 100), resamples=300) for _ in range(150)]
+    assert np.mean([not c.low <= 1 <= c.high for c in found]) <= 0.12
+
+
+@pytest.mark.parametrize("factor", [0.9, 1.1])
+def test_ten_percent_are_found_with_their_direction(factor: float) -> None:
+    generator = np.random.default_rng(5)
+    found = compare(draw(generator, 8, 20), draw(generator, 8, 20, factor))
+    assert found.decision == "changed"
+    assert found.increased == (factor > 1)
+    assert found.decreased == (factor < 1)
+    assert found.low <= factor <= found.high
+
+
+def test_a_certain_but_tiny_difference_is_no_change() -> None:
+    base = [[100.0, 100.1]] * 8
+    new = [[101.0, 101.1]] * 8
+    found = compare(base, new)
+    assert found.low > 1
+    assert found.decision == "unchanged"
+
+
+def test_three_launches_decide_nothing() -> None:
+    assert compare([[1.0]] * 3, [[2.0]] * 30).decision == "undecided"
+
+
+def test_exchanging_the_sides_inverts_the_ratio() -> None:
+    generator = np.random.default_rng(6)
+    one, two = draw(generator, 6, 10), draw(generator, 6, 10, 1.3)
+    assert compare(one, two).ratio == pytest.approx(1 / compare(two, one).ratio)
+
+
+def test_times_that_are_not_positive_are_refused() -> None:
+    with pytest.raises(ValueError, match="positive"):
+        compare([[1.0]] * 6, [[0.0]] * 6)

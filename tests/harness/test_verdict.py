@@ -1,0 +1,70 @@
+"""A verdict is computed from what is stored, with a code for each doubt."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.measurement import Measurement
+from harness.verdict import REASONS, Verdict, judge
+
+QUIET: dict[str, Any] = {"busy_cores": 1.1, "steal_cores": 0.0, "mhz_before": 2400.0, "mhz_after": 2390.0}
+GOOD = Measurement("key", "latency", "ns", {"threads": 1}, ((100.0, 101.0),) * 6, QUIET)
+
+
+def test_a_quiet_measurement_of_six_launches_is_valid() -> None:
+    assert judge(GOOD) == Verdict("valid")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"error": "infrastructure: gone", "launches": ()}, "failed"),
+        ({"launches": ()}, "no_samples"),
+        ({"launches": ((1.0,), ())}, "no_samples"),
+        ({"launches": ((1.0, math.nan),) * 6}, "non_finite"),
+        ({"launches": ((1.0, math.inf),) * 6}, "non_finite"),
+        ({"launches": ((1.0, 0.0),) * 6}, "non_positive_time"),
+    ],
+)
+def test_without_a_usable_number_it_is_invalid(change: dict[str, Any], code: str) -> None:
+    assert judge(replace(GOOD, **change)) == Verdict("invalid", (code,))
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"launches": ((100.0,),) * 4}, "too_few_launches"),
+        ({"launches": tuple((float(x),) for x in (80, 90, 100, 110, 120, 130))}, "wide_spread"),
+        ({"context": QUIET | {"busy_cores": 1.8}}, "foreign_load"),
+        ({"context": QUIET | {"steal_cores": 0.3}}, "stolen_time"),
+        ({"context": QUIET | {"mhz_after": 1200.0}}, "frequency_changed"),
+    ],
+)
+def test_a_disturbance_makes_it_suspect(change: dict[str, Any], code: str) -> None:
+    assert judge(replace(GOOD, **change)) == Verdict("suspect", (code,))
+
+
+def test_two_threads_may_keep_two_cores_busy() -> None:
+    assert judge(replace(GOOD, subject={"threads": 2}, context=QUIET | {"busy_cores": 2.1})).status == "valid"
+
+
+def test_one_disturbed_launch_of_six_is_no_reason_to_doubt_the_median() -> None:
+    launches = [{"busy_cores": 2.0}] + [{"busy_cores": 1.0}] * 5
+    quiet = {name: value for name, value in QUIET.items() if name != "busy_cores"}
+    assert judge(replace(GOOD, context=quiet | {"launches": launches})).status == "valid"
+    assert judge(replace(GOOD, context=quiet | {"launches": launches[:1] * 3 + launches[3:]})).status == "suspect"
+
+
+def test_a_device_that_hides_its_load_is_not_accused() -> None:
+    assert judge(replace(GOOD, context={})).status == "valid"
+
+
+def test_accuracy_does_not_depend_on_load_or_launches() -> None:
+    score = Measurement("key", "kl", "nat", {"window": 8}, ((0.0, 0.1),), QUIET | {"busy_cores": 9.0})
+    assert judge(score).status == "valid"
+
+
+def test_every_code_has_a_severity_and_a_sentence() -> None:
+    assert all(status in ("suspect", "invalid") and text for status, text, _ in REASONS.values())
