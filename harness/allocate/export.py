@@ -9,7 +9,7 @@ tests/harness/test_allocate_export.py).
 """
 
 import json
-import tempfile
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -98,9 +98,9 @@ class AllocationFile(_Frozen):
 def write(file: AllocationFile, path: Path) -> None:
     """Written whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False) as temporary:
-        temporary.write(file.to_json())
-    Path(temporary.name).replace(path)
+    part = path.with_name(f".{path.name}.part-{os.getpid()}")
+    part.write_text(file.to_json(), encoding="utf-8")
+    part.replace(path)
 
 
 def read(path: Path) -> AllocationFile:

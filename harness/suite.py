@@ -1,0 +1,193 @@
+"""Suite: what a run measures. Defaults are here; a YAML file overrides any of them.
+
+models: [quantizers/default_model]
+recipes: [gptq]
+devices: [local, pi5]
+uniform: [fp16, w8a8, w4a8g128]        # models with one scheme, deployed and measured
+candidates: [w2a8g128, w4a8g128, w8a8] # what the allocation may give a layer
+budgets: [decode_ms=100%, bytes=3MB]   # see harness/limits.py
+deny: {"*.down_proj": [w2a8g128]}
+launches: 6
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from harness.errors import UsageError
+from harness.limits import REFERENCE, Limit, parse_limits
+from harness.words import nearest
+from quantizers.errors import SchemeError
+from quantizers.scheme import Scheme
+
+BASELINE = "fp16"
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+class Suite(BaseModel):
+    """Every combination of model and recipe is a run of its own, on all devices at once."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: Names = ("default",)
+    """Hugging Face folders or hub ids; `default` is the model that ships with the bench."""
+    recipes: Names = ("gptq",)
+    devices: Names = ("local",)
+    uniform: Names = (BASELINE, "w8a8", "w4a8g128", "w3a8g128", "w2a8g128")
+    candidates: Names = ("w8a8", "w6a8g128", "w5a8g128", "w4a8g128", "w4a8g32", "w3a8g128", "w3a8g32", "w2a8g128")
+    budgets: tuple[str, ...] = ("decode_ms=100%", "bytes=100%")
+    allow: dict[str, tuple[str, ...]] = {}
+    deny: dict[str, tuple[str, ...]] = {}
+    tied: tuple[tuple[str, ...], ...] = ()
+    """Linears of a block that share a scheme, such as [[q_proj, k_proj, v_proj]]."""
+
+    window: int = Field(256, ge=8, le=65536)
+    windows: int = Field(16, ge=1, le=100_000)
+    """Windows of text that are scored on the device."""
+    sensitivity_windows: int = Field(4, ge=1, le=100_000)
+    calibration_windows: int = Field(16, ge=1, le=100_000)
+    text: Path | None = None
+    """UTF-8 text to score; without one the held-out text that ships with the bench."""
+
+    prefill: int = Field(128, ge=1, le=65536)
+    decode: int = Field(64, ge=1, le=65536)
+    iterations: int = Field(5, ge=1, le=10_000)
+    launches: int = Field(6, ge=1, le=1000)
+    threads: int = Field(1, ge=1, le=1024)
+    rounds: int = Field(3, ge=1, le=10)
+    """Deployments of an allocated model at most: measure, refit, allocate again."""
+    seed: int = 0
+
+    @field_validator("uniform", "candidates")
+    @classmethod
+    def _are_schemes(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        for word in words:
+            check_scheme(word)
+        return words
+
+    @field_validator("allow", "deny")
+    @classmethod
+    def _hold_schemes(cls, rules: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for words in rules.values():
+            cls._are_schemes(words)
+        return rules
+
+    @field_validator("budgets")
+    @classmethod
+    def _are_limits(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        parse_limits(words)
+        return words
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return parse_limits(self.budgets)
+
+    @property
+    def deployed(self) -> tuple[str, ...]:
+        """The uniform models to measure: those asked for, the baseline, and those that budgets refer to."""
+        needed = [limit.relative_to for limit in self.limits if limit.relative_to]
+        return tuple(dict.fromkeys((BASELINE, *self.uniform, *needed)))
+
+    @property
+    def costed(self) -> tuple[str, ...]:
+        """The schemes whose operators are timed: candidates, and the uniform models that the fit needs."""
+        return tuple(dict.fromkeys((*self.candidates, *self.deployed)))
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """M of the operators that are timed: one token, a small batch, and the prefill."""
+        return tuple(sorted({1, 16, self.prefill}))
+
+    def runs(self) -> Iterator["Suite"]:
+        """One suite for each model and recipe."""
+        for model in self.models:
+            for recipe in self.recipes:
+                yield self.model_copy(update={"models": (model,), "recipes": (recipe,)})
+
+
+@dataclass(frozen=True)
+class Step:
+    """A line of the plan that `--dry-run` prints; seconds are a guess from a laptop core and a model of a few million weights."""
+
+    name: str
+    what: str
+    seconds: float
+
+
+PRODUCT_S = 0.0015
+"""One sample of a product: at least 1 ms, more where a single product is longer."""
+LAUNCH_S = 0.25
+"""Starting the agent, its clock checks and reading the load, around every launch."""
+SCORE_S_PER_TOKEN = 0.0015
+FORWARD_S_PER_TOKEN = 0.00004
+QUANTIZE_S = 2.0
+
+
+def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
+    """What one run does, with a time estimate; `shapes` distinct (N, K) among `linears` layers."""
+    cases = shapes * len(suite.lengths)
+    products = len(suite.costed) * suite.launches * (LAUNCH_S + cases * 20 * PRODUCT_S)
+    tokens = suite.windows * suite.window
+    probes = linears * len(suite.candidates)
+    deployed = len(suite.deployed)
+    passes = (suite.iterations + 1) * (suite.prefill + suite.decode) * 0.0005
+    llm = suite.launches * (LAUNCH_S + passes)
+    score = LAUNCH_S + tokens * SCORE_S_PER_TOKEN
+    return [
+        Step("build", "agent for each device (cached)", 1.0),
+        Step("reference", f"{tokens} tokens, scored by {BASELINE} on the host", 2.0 + tokens * FORWARD_S_PER_TOKEN),
+        Step(
+            "sensitivity",
+            f"{probes} layers x schemes, on the host (cached)",
+            probes * suite.sensitivity_windows * suite.window * FORWARD_S_PER_TOKEN,
+        ),
+        Step("operators", f"{cases} shapes x {len(suite.costed)} schemes x {suite.launches} launches", products),
+        Step("uniform models", f"{', '.join(suite.deployed)}: quantize, deploy, time, score", deployed * (QUANTIZE_S + llm + score)),
+        Step("allocation", f"minimise kl with {', '.join(suite.budgets) or 'no budget'}", 2.0),
+        Step("allocated model", "quantize, deploy, time, score; compare and refine", QUANTIZE_S + llm + score),
+        Step("report", "tables and page", 3.0),
+    ]  # fmt: skip
+
+
+def check_scheme(word: str) -> str:
+    """The word if it is a scheme; raises UsageError with the nearest ones."""
+    try:
+        return str(Scheme.parse(word))
+    except SchemeError as error:
+        known = (*Suite.model_fields["candidates"].default, *Suite.model_fields["uniform"].default, REFERENCE)
+        raise UsageError(f"{error}{nearest(word, known)}") from error
+
+
+def make_suite(**settings: Any) -> Suite:
+    """A suite from settings; those that are None keep their default. Raises UsageError."""
+    return _validated({key: value for key, value in settings.items() if value is not None}, "suite")
+
+
+def load_suite(path: Path) -> Suite:
+    """Read a YAML file; raises UsageError naming file, key and the nearest key."""
+    import yaml
+
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not YAML: {error}") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path}: expected keys such as models, recipes, devices; found {type(data).__name__}")
+    return _validated(data, str(path))
+
+
+def _validated(data: dict[str, Any], where: str) -> Suite:
+    for key in data:
+        if key not in Suite.model_fields:
+            raise UsageError(f"{where}: no key {key!r}{nearest(str(key), Suite.model_fields)}")
+    try:
+        return Suite.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{where}: {key}: {first['msg']}, found {str(first['input'])[:80]!r}") from error
