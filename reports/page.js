@@ -5,11 +5,13 @@
   const plots = [...document.querySelectorAll(".plot")];
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const config = { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"] };
+  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
+  // Fingers scroll the page; a mouse may zoom.
+  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
   let chosen = null; // "light" or "dark" once the reader has said so
 
   const theme = () => chosen || (system.matches ? "dark" : "light");
-  const themed = (layout) => ({ ...layout, template: templates[theme()] });
+  const themed = (layout) => ({ ...layout, dragmode, template: templates[theme()] });
 
   const draw = (plot) => {
     const figure = figures[plot.dataset.figure];

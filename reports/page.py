@@ -17,19 +17,23 @@ import pandas as pd
 import plotly.offline
 from markupsafe import Markup
 
-from reports import provenance, summary, theme
+from reports import headlines, provenance, summary, theme
 from reports.figures import FIGURES
 from reports.figures.base import Chart
-from reports.tables import read
 from reports.sheet import sheet
+from reports.tables import read
 
 _HERE = Path(__file__).parent
 
 SECTIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "latency": ("Latency", "How fast every model runs on the device, with 95 % intervals over process launches.", ("models",)),
-    "pareto": ("Accuracy and latency", "What a millisecond costs in accuracy.", ("models", "pareto")),
+    "latency": (
+        "Latency",
+        "How fast every model runs on the device, with 95 % intervals over process launches.",
+        ("models",),
+    ),
+    "pareto": ("Accuracy against latency", "What a millisecond costs in accuracy.", ("models", "pareto")),
     "allocation": (
-        "Bits per layer",
+        "Allocation",
         "Where the allocation spent bits, and how sensitive each layer is.",
         ("layers", "sensitivity"),
     ),
@@ -77,9 +81,9 @@ def render(tables: Mapping[str, pd.DataFrame], title: str) -> str:
         font=Markup(theme.FONT),
         data=_json({"figures": figures, "templates": {name: theme.template(t) for name, t in theme.THEMES.items()}}),
         run=_first(known["run"]),
-        cards=summary.cards(known["models"]),
+        cards=headlines.cards(known["models"]),
         headings=summary.HEADINGS,
-        models=summary.rows(known["models"]),
+        models=summary.summarize(known["models"]),
         sections=[_section(name, charts, figures, known) for name, charts in FIGURES.items()],
         device=list(known["device"].itertuples(index=False)),
         provenance=provenance.entries(known["provenance"]),
@@ -117,7 +121,10 @@ def _policy(scripts: Iterable[str]) -> str:
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     # plotly.js writes style elements and attributes; its "download as image" goes through data: and blob: images.
-    return f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; base-uri 'none'; form-action 'none'"
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:;"
+        " base-uri 'none'; form-action 'none'"
+    )
 
 
 def _json(data: object) -> Markup:

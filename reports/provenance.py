@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from reports import units
+from reports.tables import rows
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ def entries(provenance: pd.DataFrame) -> list[Entry]:
             metric=row["metric"],
             unit=row["unit"],
             subject=pairs(row["subject"]),
-            samples=f"{units.count(row['launches'])} × {units.count(row['iterations'])}",
+            samples=f"{units.count(row['launches'])} {units.TIMES} {units.count(row['iterations'])}",
             artifacts=pairs(row["artifacts"]),
             command=row["command"],
             agent_sha256=row["agent_sha256"],
@@ -44,7 +45,7 @@ def entries(provenance: pd.DataFrame) -> list[Entry]:
             verdict=row["verdict"],
             error=row["error"],
         )
-        for row in provenance.to_dict("records")
+        for row in rows(provenance)
     ]
 
 
@@ -61,4 +62,6 @@ def pairs(text: str) -> Mapping[str, str]:
         data = None
     if not isinstance(data, dict):
         return {"": text} if text else {}
-    return {key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in data.items()}
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False) for key, value in data.items()
+    }

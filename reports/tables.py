@@ -5,6 +5,7 @@ All tables are optional and any value may be missing; a table that has rows must
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
@@ -122,6 +123,11 @@ def read(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
     if unknown:
         raise TableError(f"unknown table {unknown[0]!r}: expected {', '.join(COLUMNS)}")
     return {name: _read(name, tables.get(name)) for name in COLUMNS}
+
+
+def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows as column -> value."""
+    return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _read(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:

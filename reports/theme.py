@@ -13,9 +13,9 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, s
 KINDS: Mapping[str, str] = {"baseline": "#7b8494", "uniform": "#d1661f", "allocated": "#2b7fd0", "frontier": "#2b7fd0"}
 """Colour of a model by its kind; anything else is drawn as the baseline is."""
 
-SERIES = ("#2b7fd0", "#d1661f", "#0d9470", "#b85c9e", "#7b8494", "#a8830c", "#5f6fd6", "#c9433f")
+SERIES = ("#7b8494", "#d1661f", "#0d9470", "#b85c9e", "#2b7fd0", "#a8830c", "#5f6fd6", "#c9433f")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star")
-"""Colour and symbol of the i-th scheme: never colour alone."""
+"""Colour and symbol of the i-th scheme (the baseline usually comes first): never colour alone."""
 
 NEUTRAL = "#7b8494"
 
@@ -80,7 +80,10 @@ def template(theme: Theme) -> dict[str, Any]:
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "colorway": list(SERIES),
-        "coloraxis": {"colorscale": ramp, "colorbar": {"thickness": 10, "outlinewidth": 0, "tickcolor": theme.line}},
+        "coloraxis": {
+            "colorscale": ramp,
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "title": {"font": {"size": 11}}},
+        },
         "hoverlabel": {
             "bgcolor": theme.raised,
             "bordercolor": theme.line,
@@ -89,10 +92,13 @@ def template(theme: Theme) -> dict[str, Any]:
         },
         "legend": {"font": {"size": 11.5}, "bgcolor": "rgba(0,0,0,0)"},
         "annotationdefaults": {"font": {"size": 11, "color": theme.muted}},
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": theme.muted, "activecolor": theme.ink},
+        "separators": ".,",
         "xaxis": axis,
         "yaxis": axis,
     }
-    return {"layout": layout}
+    whiskers = {"error_x": {"color": theme.ink}, "error_y": {"color": theme.ink}}
+    return {"layout": layout, "data": {"bar": [whiskers], "scatter": [whiskers]}}
 
 
 def contrast(one: str, other: str) -> float:

@@ -2,11 +2,12 @@
 
 import math
 
-ABSENT = "–"
+ABSENT = "\N{EN DASH}"
 """Stands where nothing was measured."""
 
 _MINUS = "\N{MINUS SIGN}"
-_THIN = "\N{NO-BREAK SPACE}"
+TIMES = "\N{MULTIPLICATION SIGN}"
+_SPACE = "\N{NO-BREAK SPACE}"
 
 
 def significant(value: float, digits: int = 3) -> str:
@@ -15,12 +16,12 @@ def significant(value: float, digits: int = 3) -> str:
         return ABSENT
     if value != 0 and abs(value) < 1e-3:
         mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
-        return f"{mantissa}×10{_superscript(int(exponent))}".replace("-", _MINUS)
+        return f"{mantissa}{TIMES}10{_superscript(int(exponent))}".replace("-", _MINUS)
     return _fixed(value, _decimals(value, digits))
 
 
 def interval(value: float, low: float, high: float) -> tuple[str, str]:
-    """(`183.4`, `± 1.7`) or (`183.4`, `+2.1 −0.9`): half-widths to 2 digits, the value to the same place.
+    """(`183.4`, `± 1.7`) or (`183.4`, `+2.1 -0.9`): half-widths to 2 digits, the value to the same place.
 
     The second text is empty where there is no interval. Sides that differ by less than 20 % are one `±`.
     """
@@ -46,10 +47,10 @@ def milliseconds(value: float) -> str:
     if math.isnan(value):
         return ABSENT
     if abs(value) < 1:
-        return f"{significant(1e3 * value)}{_THIN}µs"
+        return f"{significant(1e3 * value)}{_SPACE}µs"
     if abs(value) < 1e3:
-        return f"{significant(value)}{_THIN}ms"
-    return f"{significant(value / 1e3)}{_THIN}s"
+        return f"{significant(value)}{_SPACE}ms"
+    return f"{significant(value / 1e3)}{_SPACE}s"
 
 
 def size(n_bytes: float) -> str:
@@ -58,8 +59,8 @@ def size(n_bytes: float) -> str:
         return ABSENT
     for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if abs(n_bytes) >= factor:
-            return f"{significant(n_bytes / factor)}{_THIN}{unit}"
-    return f"{n_bytes:.0f}{_THIN}B"
+            return f"{significant(n_bytes / factor)}{_SPACE}{unit}"
+    return f"{n_bytes:.0f}{_SPACE}B"
 
 
 def percent(share: float, signed: bool = False) -> str:
@@ -67,7 +68,7 @@ def percent(share: float, signed: bool = False) -> str:
     if math.isnan(share):
         return ABSENT
     text = f"{100 * share:+.1f}" if signed else f"{100 * share:.1f}"
-    return f"{text.replace('-', _MINUS)}{_THIN}%"
+    return f"{text.replace('-', _MINUS)}{_SPACE}%"
 
 
 def _decimals(value: float, digits: int) -> int:

@@ -22,7 +22,7 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
     },
     "pareto": {
         "pareto": Chart(
-            "Accuracy against latency",
+            "Measured models and predicted frontier",
             "Lower left is better. Filled: measured on the device. Hollow and dotted: predicted from the cost and error"
             " tables before anything was deployed.",
             pareto.accuracy_latency,
@@ -55,14 +55,14 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
     },
     "prediction": {
         "predicted-decode": Chart(
-            "Decode: measured against predicted",
-            "Prediction: the sum of measured operator costs, corrected by the fit of the loop.",
+            "Decode time",
+            "Dashed: measured = predicted. Band: ±5 %. Whiskers: 95 % intervals.",
             prediction.decode,
             needs={"models": ("predicted_decode_ms", "decode_ms")},
         ),
         "predicted-prefill": Chart(
-            "Prefill: measured against predicted",
-            "The same for the whole prompt.",
+            "Prefill time",
+            "The same for a whole prompt.",
             prediction.prefill,
             needs={"models": ("predicted_prefill_ms", "prefill_ms")},
         ),

@@ -1,13 +1,12 @@
 """Where the bits went, beside what it costs to take them away."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from reports import units
-from reports.figures.base import LEGEND_ABOVE, escape, plot
+from reports.figures.base import LEGEND_ABOVE, escape, escaped, log_axis, plot
+from reports.tables import rows
 from reports.theme import KINDS, NEUTRAL
 
 _FEW_BLOCKS = 10
@@ -21,19 +20,21 @@ def bits(layers: pd.DataFrame) -> go.Figure:
         layers["bits_per_weight"].tolist(),
         [_in_two_lines(scheme) for scheme in layers["scheme"]],
         [
-            f"<b>{escape(row.layer)}</b><br>{escape(row.scheme)}, {units.significant(row.bits_per_weight)} bits per weight"
-            f"<br>KL {units.significant(row.kl)}<br>decode {units.milliseconds(row.decode_us / 1e3)}, {units.size(row.bytes)}"
-            for row in layers.itertuples()
+            f"<b>{escape(row['layer'])}</b><br>{escape(row['scheme'])},"
+            f" {units.significant(row['bits_per_weight'])} bits per weight<br>KL {units.significant(row['kl'])}"
+            f"<br>decode {units.milliseconds(row['decode_us'] / 1e3)}, {units.size(row['bytes'])}"
+            for row in rows(layers)
         ],
         alt="Chosen scheme of every layer: "
-        + "; ".join(f"{count} × {scheme}" for scheme, count in layers["scheme"].value_counts().items()),
+        + "; ".join(f"{count} of {scheme}" for scheme, count in layers["scheme"].value_counts().items()),
     )
-    return figure.update_layout(coloraxis={"cmin": 0, "colorbar": {"title": {"text": "bits"}}})
+    figure.update_layout(coloraxis={"cmin": 0, "cmax": layers["bits_per_weight"].max()})
+    return figure.update_layout(coloraxis_colorbar={"title": {"text": "bits"}})
 
 
 def sensitivity(layers: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
     """Kind x block: KL divergence (log) when that layer alone gets the coarsest scheme of the table."""
-    coarsest = table.groupby("scheme")["kl"].sum().idxmax()
+    coarsest = str(table.groupby("scheme")["kl"].sum().idxmax())
     kl = table[table["scheme"] == coarsest].drop_duplicates("layer").set_index("layer")["kl"]
     found = [float(kl.get(layer, np.nan)) for layer in layers["layer"]]
     logs = [float(np.log10(value)) if value > 0 else np.nan for value in found]
@@ -48,7 +49,10 @@ def sensitivity(layers: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
         alt=f"KL divergence when one layer alone is {coarsest}; the most sensitive is"
         f" {layers['layer'][int(np.nanargmax(logs))] if not np.isnan(logs).all() else 'unknown'}.",
     )
-    figure.update_layout(coloraxis_colorbar={"title": {"text": f"KL at<br>{escape(coarsest)}"}})
+    figure.update_layout(
+        xaxis_title_text=f"Transformer block (KL divergence with {escape(coarsest)} in one layer)",
+        coloraxis_colorbar={"title": {"text": "KL"}},
+    )
     if not np.isnan(logs).all():
         ticks = np.arange(np.ceil(np.nanmin(logs)), np.floor(np.nanmax(logs)) + 1)
         figure.update_layout(
@@ -60,36 +64,41 @@ def sensitivity(layers: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
 def spread(table: pd.DataFrame, layers: pd.DataFrame) -> go.Figure:
     """KL (log) of every layer at every scheme, coarse to fine; the allocation's choices stand out."""
     table = table[table["kl"] > 0]
-    schemes = table.groupby("scheme")["kl"].median().sort_values(ascending=False).index.tolist()
+    medians = table.groupby("scheme")["kl"].median().sort_values(ascending=False)
+    schemes = [str(scheme) for scheme in medians.index]
     chosen = set(zip(layers["layer"], layers["scheme"], strict=True))
     figure = plot(
         f"KL divergence of every layer at each of {len(schemes)} schemes, coarsest first: {', '.join(schemes)}.",
         height=380,
         showlegend=True,
         legend=LEGEND_ABOVE,
-        xaxis={"tickvals": list(range(len(schemes))), "ticktext": [escape(s) for s in schemes], "showgrid": False},
+        xaxis={
+            "tickvals": list(range(len(schemes))), "ticktext": escaped(schemes),
+            "showgrid": False, "zeroline": False,
+        },
         yaxis={
-            "title": {"text": "KL divergence, nats per token"}, "type": "log", "exponentformat": "power", "dtick": 1,
+            "title": {"text": "KL divergence, nats per token"}, **log_axis(table["kl"]),
         },
     )  # fmt: skip
-    rows = [(schemes.index(r.scheme), r.kl, r.layer, (r.layer, r.scheme) in chosen) for r in table.itertuples()]
-    _add_dots(figure, "other layers and schemes", [row for row in rows if not row[3]], NEUTRAL, "circle-open")
-    _add_dots(figure, "chosen by the allocation", [row for row in rows if row[3]], KINDS["allocated"], "circle")
+    is_chosen = [pair in chosen for pair in zip(table["layer"], table["scheme"], strict=True)]
+    table = table.assign(column=table["scheme"].map(schemes.index), is_chosen=is_chosen)
+    _add_dots(figure, "other layers and schemes", table[~table["is_chosen"]], NEUTRAL, "circle-open")
+    _add_dots(figure, "chosen by the allocation", table[table["is_chosen"]], KINDS["allocated"], "circle")
     return figure
 
 
-def _add_dots(figure: go.Figure, name: str, rows: Sequence[tuple[int, float, str, bool]], color: str, symbol: str) -> None:
-    if not rows:
+def _add_dots(figure: go.Figure, name: str, dots: pd.DataFrame, color: str, symbol: str) -> None:
+    if dots.empty:
         return
     # Side by side in order of appearance, so that equal values do not hide each other.
-    offsets = [((i * 0.618034) % 1 - 0.5) * 0.5 for i in range(len(rows))]
+    offsets = (np.arange(len(dots)) * 0.618034 % 1 - 0.5) * 0.5
     figure.add_scatter(
         name=name,
-        x=[row[0] + offset for row, offset in zip(rows, offsets, strict=True)],
-        y=[row[1] for row in rows],
+        x=(dots["column"] + offsets).tolist(),
+        y=dots["kl"].tolist(),
         mode="markers",
         marker={"size": 7, "color": color, "symbol": symbol},
-        customdata=[escape(row[2]) for row in rows],
+        customdata=escaped(dots["layer"].tolist()),
         hovertemplate="<b>%{customdata}</b><br>KL %{y:.3g}<extra></extra>",
     )
 
@@ -111,10 +120,11 @@ def _grid(layers: pd.DataFrame, values: list[float], texts: list[str], hovers: l
             **({"tickvals": list(range(len(blocks))), "ticktext": [f"{b:.0f}" for b in blocks]} if few else {}),
         },
         yaxis={
-            "tickvals": list(range(len(kinds))), "ticktext": [escape(kind) for kind in kinds],
+            "tickvals": list(range(len(kinds))), "ticktext": escaped(kinds),
             "autorange": "reversed", "showgrid": False, "zeroline": False,
         },
     )  # fmt: skip
+    figure.update_layout(coloraxis={"showscale": not few})
     return figure.add_heatmap(
         z=z.tolist(),
         x=list(range(len(blocks))) if few else blocks,

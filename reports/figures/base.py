@@ -1,6 +1,7 @@
 """Chart: one figure of the report, what it needs, and the helpers that every figure shares."""
 
 import html
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from reports.theme import NEUTRAL
+from reports import units
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
 def plot(alt: str, height: int, **layout: Any) -> go.Figure:
     """An empty figure with the margins all figures share; `alt` says in words what it shows."""
     figure = go.Figure(layout={"template": "none", "height": height, "meta": {"alt": alt}})
-    figure.update_layout(margin={"l": 8, "r": 12, "t": 12, "b": 8}, hovermode="closest", showlegend=False)
+    figure.update_layout(margin={"l": 8, "r": 12, "t": 30, "b": 8}, hovermode="closest", showlegend=False)
     return figure.update_layout(**layout)
 
 
@@ -67,14 +68,23 @@ def escaped(texts: Sequence[str]) -> list[str]:
     return [escape(text) for text in texts]
 
 
-def error_bar(values: pd.Series, low: pd.Series, high: pd.Series) -> dict[str, Any]:
-    """Asymmetric error bars from bounds; a missing bound draws none."""
+def error_bar(values: pd.Series, low: pd.Series, high: pd.Series, cap: int = 4) -> dict[str, Any]:
+    """Asymmetric error bars from bounds; a missing bound draws none. `cap` is the width of the ends in pixels."""
     return {
         "type": "data",
         "symmetric": False,
         "array": (high - values).clip(lower=0).fillna(0).tolist(),
         "arrayminus": (values - low).clip(lower=0).fillna(0).tolist(),
-        "color": NEUTRAL,
-        "thickness": 1.4,
-        "width": 4,
+        "thickness": 1.3,
+        "width": cap,
     }
+
+
+def log_axis(values: pd.Series) -> dict[str, Any]:
+    """A logarithmic axis for `values`: ticks at powers of ten, or at 1, 2, 5 where there are few decades."""
+    positive = values[values > 0]
+    if positive.empty or positive.max() / positive.min() > 300:
+        return {"type": "log", "dtick": 1, "exponentformat": "power"}
+    decades = range(math.floor(math.log10(positive.min())) - 1, math.ceil(math.log10(positive.max())) + 1)
+    ticks = [step * 10.0**decade for decade in decades for step in (1, 2, 5)]
+    return {"type": "log", "tickvals": ticks, "ticktext": [units.significant(tick, 1) for tick in ticks]}

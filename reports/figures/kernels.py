@@ -1,14 +1,17 @@
 """The cost table as pictures: time per call, weight bandwidth and throughput of every scheme on every shape."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from reports import units
-from reports.figures.base import LEGEND_ABOVE, error_bar, escape, plot
+from reports.figures.base import LEGEND_ABOVE, error_bar, escape, log_axis, plot
+from reports.tables import rows as records
 from reports.theme import SERIES, SYMBOLS
+from reports.units import TIMES
 
 
 def latency(kernels: pd.DataFrame) -> go.Figure:
@@ -24,17 +27,17 @@ def latency(kernels: pd.DataFrame) -> go.Figure:
                 x=[shapes.index(shape) for shape in zip(part["n"], part["k"], strict=True)],
                 y=part["latency_us"].tolist(),
                 marker={"color": color, "symbol": symbol, "size": 8},
-                error_y=error_bar(part["latency_us"], part["low_us"], part["high_us"]),
-                customdata=[_details(name, row) for _, row in part.iterrows()],
+                error_y=error_bar(part["latency_us"], part["low_us"], part["high_us"], cap=0),
+                customdata=[_details(name, row) for row in records(part)],
                 hovertemplate="%{customdata}<extra></extra>",
             )  # fmt: skip
     base = plot(_alt(kernels, shapes), height=90 + 190 * len(tokens), showlegend=True, legend=LEGEND_ABOVE)
     figure.update_layout(base.layout.to_plotly_json(), scattermode="group", scattergap=0.35)
     figure.update_xaxes(**_shape_axis(shapes))
+    figure.update_xaxes(row=len(tokens), title={"text": f"Shape N{TIMES}K"})
     for i, m in enumerate(tokens):
-        figure.update_yaxes(
-            row=i + 1, col=1, type="log", title={"text": f"M = {m:.0f}: µs per call"}, minor={"ticks": ""}, nticks=6
-        )
+        axis = log_axis(kernels["latency_us"][kernels["m"] == m])
+        figure.update_yaxes(row=i + 1, title={"text": f"M = {m:.0f}: µs per call"}, **axis)
     return figure
 
 
@@ -51,7 +54,7 @@ def compute(kernels: pd.DataFrame) -> go.Figure:
 def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.Figure:
     kernels = kernels[kernels["m"] == m].reset_index(drop=True)
     shapes = _shapes(kernels)
-    best = kernels.loc[kernels[metric].idxmax()]
+    best = max(records(kernels), key=lambda row: float(row[metric]))
     figure = plot(
         f"{unit} at M = {m:.0f} of every scheme on every shape; the highest is {units.significant(best[metric])} {unit}"
         f" by {best['scheme']} on {best['n']:.0f} by {best['k']:.0f}.",
@@ -60,7 +63,7 @@ def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.F
         legend=LEGEND_ABOVE,
         barmode="group",
         bargap=0.25,
-        xaxis=_shape_axis(shapes),
+        xaxis={**_shape_axis(shapes), "title": {"text": f"Shape N{TIMES}K"}},
         yaxis={"title": {"text": f"{unit} at M = {m:.0f}"}, "rangemode": "tozero"},
     )
     for name, color, _, rows in _series(kernels):
@@ -69,7 +72,7 @@ def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.F
             x=[shapes.index(shape) for shape in zip(rows["n"], rows["k"], strict=True)],
             y=rows[metric].tolist(),
             marker={"color": color},
-            customdata=[_details(name, row) for _, row in rows.iterrows()],
+            customdata=[_details(name, row) for row in records(rows)],
             hovertemplate="%{customdata}<extra></extra>",
         )
     return figure
@@ -91,25 +94,25 @@ def _shapes(kernels: pd.DataFrame) -> list[tuple[float, float]]:
 def _shape_axis(shapes: list[tuple[float, float]]) -> dict[str, object]:
     return {
         "tickvals": list(range(len(shapes))),
-        "ticktext": [f"{n:.0f}×{k:.0f}" for n, k in shapes],
+        "ticktext": [f"{n:.0f}{TIMES}{k:.0f}" for n, k in shapes],
         "range": [-0.6, len(shapes) - 0.4],
-        "title": {"text": "Shape N×K"},
         "showgrid": False,
         "zeroline": False,
     }
 
 
-def _details(name: str, row: "pd.Series[float]") -> str:
+def _details(name: str, row: Mapping[str, Any]) -> str:
     time = " ".join(units.interval(row["latency_us"], row["low_us"], row["high_us"]))
     return (
-        f"<b>{escape(name)}</b> ({escape(str(row['variant']))})<br>N {row['n']:.0f}, K {row['k']:.0f}, M {row['m']:.0f}"
+        f"<b>{escape(name)}</b> ({escape(row['variant'])})<br>N {row['n']:.0f}, K {row['k']:.0f}, M {row['m']:.0f}"
         f"<br>{time} µs per call<br>{units.significant(row['gbps'])} GB/s, {units.significant(row['gops'])} GOP/s"
-        f"<br>{units.count(row['launches'])} launches × {units.count(row['iterations'])} calls"
+        f"<br>{units.count(row['launches'])} launches {TIMES} {units.count(row['iterations'])} calls"
     )
 
 
 def _alt(kernels: pd.DataFrame, shapes: list[tuple[float, float]]) -> str:
+    fastest, slowest = kernels["latency_us"].min() / 1e3, kernels["latency_us"].max() / 1e3
     return (
-        f"Time per call of {kernels['scheme'].nunique()} schemes on {len(shapes)} shapes, from"
-        f" {units.milliseconds(kernels['latency_us'].min() / 1e3)} to {units.milliseconds(kernels['latency_us'].max() / 1e3)}."
+        f"Time per call of {kernels['scheme'].nunique()} schemes on {len(shapes)} shapes,"
+        f" from {units.milliseconds(fastest)} to {units.milliseconds(slowest)}."
     )

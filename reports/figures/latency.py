@@ -21,12 +21,12 @@ def _speed(models: pd.DataFrame, metric: str, phase: str) -> go.Figure:
     values, low, high = models[metric], models[f"{metric}_low"], models[f"{metric}_high"]
     texts = [" ".join(units.interval(*row)).strip() for row in zip(values, low, high, strict=True)]
     labels = [escape(label) for label in models["label"]]
-    fastest = values.idxmax()
+    fastest = int(values.argmax())
     figure = plot(
         f"{phase} speed of {len(models)} models with 95 % intervals; the fastest is {models['label'][fastest]}"
         f" with {texts[fastest]} tokens per second.",
         height=56 + 44 * len(models),
-        xaxis={"title": {"text": f"{phase} speed, tokens/s"}, "rangemode": "tozero"},
+        xaxis={"title": {"text": f"{phase} speed, tokens/s"}, "rangemode": "tozero", "tickformat": ","},
         yaxis={
             "tickvals": list(range(len(models))),
             "ticktext": [f"<b>{label}</b><br>{text}" for label, text in zip(labels, texts, strict=True)],

@@ -1,10 +1,14 @@
 """Accuracy against latency: measured models over the frontier that the cost and error tables predict."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
 import plotly.graph_objects as go
 
 from reports import units
-from reports.figures.base import LEGEND_ABOVE, complete, error_bar, escape, escaped, plot
+from reports.figures.base import LEGEND_ABOVE, complete, error_bar, escape, escaped, log_axis, plot
+from reports.tables import rows
 from reports.theme import KINDS, NEUTRAL
 
 _NAMES = {"baseline": "Baseline", "uniform": "Uniform format", "allocated": "Allocated"}
@@ -21,9 +25,7 @@ def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
         xaxis={"title": {"text": "Time per decoded token, ms (less is better)"}},
         yaxis={
             "title": {"text": "KL divergence to the baseline, nats per token (less is better)"},
-            "type": "log",
-            "exponentformat": "power",
-            "dtick": 1,
+            **log_axis(pd.concat([models["kl_mean"], pareto["predicted_kl"]])),
         },
     )
     _add_frontier(figure, pareto[pareto["kind"] == "frontier"])
@@ -55,7 +57,7 @@ def _add_frontier(figure: go.Figure, frontier: pd.DataFrame) -> None:
         # A step: between two solutions the better one of both is what can be had.
         line={"color": KINDS["frontier"], "width": 1.5, "shape": "hv", "dash": "dot"},
         marker={"size": 4, "color": KINDS["frontier"]},
-        customdata=[[escape(row.label), units.size(row.bytes)] for row in frontier.itertuples()],
+        customdata=[[escape(row['label']), units.size(row['bytes'])] for row in rows(frontier)],
         hovertemplate="<b>Frontier %{customdata[0]}</b><br>predicted %{x:.4g} ms per token<br>predicted KL %{y:.3g}"
         "<br>%{customdata[1]}<extra></extra>",
     )
@@ -66,14 +68,15 @@ def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.Data
     predicted = predicted[predicted["predicted_kl"] > 0]
     if predicted.empty:
         return
-    measured = models[models["kl_mean"] > 0].drop_duplicates("label").set_index("label")
+    measured = {row["label"]: row for row in rows(models[models["kl_mean"] > 0])}
     xs: list[float | None] = []
     ys: list[float | None] = []
-    for row in predicted.itertuples():
-        if row.label in measured.index:
-            xs += [row.predicted_decode_ms, float(measured.at[row.label, "decode_ms"]), None]
-            ys += [row.predicted_kl, float(measured.at[row.label, "kl_mean"]), None]
-    figure.add_scatter(x=xs, y=ys, mode="lines", line={"color": NEUTRAL, "width": 1}, hoverinfo="skip", showlegend=False)
+    for row in rows(predicted):
+        if row["label"] in measured:
+            xs += [row["predicted_decode_ms"], measured[row["label"]]["decode_ms"], None]
+            ys += [row["predicted_kl"], measured[row["label"]]["kl_mean"], None]
+    ties = {"color": NEUTRAL, "width": 1}
+    figure.add_scatter(x=xs, y=ys, mode="lines", line=ties, hoverinfo="skip", showlegend=False)
     figure.add_scatter(
         name="Predicted",
         x=predicted["predicted_decode_ms"].tolist(),
@@ -96,35 +99,40 @@ def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
         text=escaped(models["label"].tolist()),
         textposition="top center",
         cliponaxis=False,
-        marker={"size": 11, "color": KINDS.get(kind, NEUTRAL), "symbol": "star" if kind == "allocated" else "circle"},
-        error_x=error_bar(models["decode_ms"], *decode_bounds(models)),
-        error_y=error_bar(models["kl_mean"], models["kl_low"], models["kl_high"]),
-        customdata=[_details(row) for _, row in models.iterrows()],
+        marker={
+            "size": 16 if kind == "allocated" else 11,
+            "symbol": "star" if kind == "allocated" else "circle",
+            "color": KINDS.get(kind, NEUTRAL),
+        },
+        error_x=error_bar(models["decode_ms"], *_decode_bounds(models), cap=0),
+        error_y=error_bar(models["kl_mean"], models["kl_low"], models["kl_high"], cap=0),
+        customdata=[_details(row) for row in rows(models)],
         hovertemplate="%{customdata}<extra></extra>",
     )
 
 
-def decode_bounds(models: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
+def _decode_bounds(models: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Bounds of the time per token from those of the speed: the same relative distances, turned round."""
-    speed = models["decode_tps"]
-    return models["decode_ms"] * speed / models["decode_tps_high"], models["decode_ms"] * speed / models["decode_tps_low"]
+    tokens_ms = models["decode_ms"] * models["decode_tps"]
+    return tokens_ms / models["decode_tps_high"], tokens_ms / models["decode_tps_low"]
 
 
-def _details(row: "pd.Series[float]") -> str:
+def _details(row: Mapping[str, Any]) -> str:
     speed = " ".join(units.interval(row["decode_tps"], row["decode_tps_low"], row["decode_tps_high"]))
     perplexity = " ".join(units.interval(row["perplexity"], row["perplexity_low"], row["perplexity_high"]))
     divergence = " ".join(units.interval(row["kl_mean"], row["kl_low"], row["kl_high"]))
     return (
-        f"<b>{escape(str(row['label']))}</b><br>{units.milliseconds(row['decode_ms'])} per token ({speed} tokens/s)"
+        f"<b>{escape(row['label'])}</b><br>{units.milliseconds(row['decode_ms'])} per token ({speed} tokens/s)"
         f"<br>KL {divergence}<br>perplexity {perplexity}"
         f"<br>{units.significant(row['bits_per_weight'])} bits per weight, {units.size(row['bytes'])}"
     )
 
 
 def _add_references(figure: go.Figure, models: pd.DataFrame) -> None:
-    for row in models.itertuples():
-        figure.add_vline(x=row.decode_ms, line={"color": KINDS.get(row.kind, NEUTRAL), "width": 1.5, "dash": "dash"})
+    for row in rows(models):
+        color = KINDS.get(row["kind"], NEUTRAL)
+        figure.add_vline(x=row["decode_ms"], line={"color": color, "width": 1.5, "dash": "dash"})
         figure.add_annotation(
-            x=row.decode_ms, xanchor="right", xshift=-5, y=1, yref="paper", yanchor="top", showarrow=False,
-            text=f"{escape(row.label)}: KL 0<br>{units.milliseconds(row.decode_ms)}", align="right",
+            x=row["decode_ms"], xanchor="right", xshift=-5, y=1, yref="paper", yanchor="top", showarrow=False,
+            text=f"{escape(row['label'])}: KL 0<br>{units.milliseconds(row['decode_ms'])}", align="right",
         )  # fmt: skip

@@ -95,7 +95,7 @@ def _layers(sensitivity: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for layer, block, kind in LAYERS:
         own = sensitivity[sensitivity["layer"] == layer].set_index("scheme")["kl"]
-        scheme = "w8a8" if own["w4a8g128"] > 3.5e-4 else "w4a8g128" if own["w2a8g64"] > 1.8e-3 else "w2a8g64"
+        scheme = "w8a8" if own["w4a8g128"] > 3.5e-4 else "w4a8g128" if own["w2a8g64"] > 3e-3 else "w2a8g64"
         n, k = SHAPES[kind]
         rows.append(
             {
@@ -108,12 +108,13 @@ def _layers(sensitivity: pd.DataFrame) -> pd.DataFrame:
 
 def _pareto(models: pd.DataFrame) -> pd.DataFrame:
     ms = np.linspace(0.455, 0.74, 12)
+    kl = np.exp(np.interp(ms, [0.455, 0.524, 0.6, 0.74], np.log([1.1, 0.0176, 0.0045, 0.0008])))
     frontier = pd.DataFrame(
         {
             "label": [f"point {i + 1}" for i in range(12)],
             "kind": "frontier",
             "predicted_decode_ms": ms,
-            "predicted_kl": np.geomspace(1.1, 0.0009, 12) * (1 - 0.6 * np.sin(np.linspace(0, np.pi, 12))),
+            "predicted_kl": kl,
             "bytes": np.linspace(1.8e6, 3.7e6, 12),
         }
     )
