@@ -1,0 +1,15 @@
+# Compiler flags of one instruction set: exactly the features that mm.cc's kIsas demands of the CPU at run time.
+set(ISAS_x86_64 avx2)
+set(ISAS_aarch64 neon dotprod)
+set(ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
+set(ISA_FLAGS_neon -mcpu=generic)
+set(ISA_FLAGS_dotprod -mcpu=generic+dotprod)
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
+  set(BENCH_ARCH x86_64)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64)$")
+  set(BENCH_ARCH aarch64)
+else()
+  message(FATAL_ERROR "CMAKE_SYSTEM_PROCESSOR is '${CMAKE_SYSTEM_PROCESSOR}', expected x86_64 or aarch64")
+endif()
+set(BENCH_ISAS ${ISAS_${BENCH_ARCH}})
