@@ -1,0 +1,36 @@
+// The steps of a LLaMA block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
+// Loops are written so that the compiler vectorizes them for the preset's baseline: sums run in kLanes independent lanes.
+#ifndef BENCH_OPS_OPS_H_
+#define BENCH_OPS_OPS_H_
+
+#include <stdint.h>
+
+// y[i] = x[i] * weight[i] / sqrt(mean(x^2) + epsilon). `y` may be `x`.
+void rmsnorm(const float* x, const float* weight, int channels, float epsilon, float* y);
+
+// Fills cosine and sine of [position][pair] angles: position * base^(-2 * pair / head_size), pairs = head_size / 2.
+void rope_table(int positions, int head_size, float base, float* cosine, float* sine);
+
+// Rotates the neighbours (x[2i], x[2i+1]) of each of `heads` heads by the angles of one position.
+void rope(float* x, int heads, int head_size, const float* cosine, const float* sine);
+
+// x[i] = exp(x[i] - max) / sum.
+void softmax(float* x, int count);
+
+// y[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)). `y` may be `gate` or `up`.
+void silu_multiply(const float* gate, const float* up, int count, float* y);
+
+// x[i] += y[i].
+void add(float* x, const float* y, int count);
+
+// Converts `count` fp16 numbers.
+void floats_from_halves(const uint16_t* halves, int count, float* y);
+
+// One query of one head: out[D] = softmax(query . keys / sqrt(D)) values; keys and values are [positions][D], `scores` has room
+// for `positions` floats.
+void attention(const float* query, const float* keys, const float* values, int positions, int head_size, float* scores, float* out);
+
+// log(sum exp(x)), with the sum in double; x is finite.
+double log_sum_exp(const float* x, int count);
+
+#endif  // BENCH_OPS_OPS_H_

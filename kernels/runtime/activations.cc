@@ -1,0 +1,104 @@
+// Packs activations and multiplies them.
+#include "runtime/activations.h"
+
+namespace {
+
+constexpr size_t kLine = 64;
+
+size_t round_to_line(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
+
+struct Layout {
+  Layout(int tokens, int columns) {
+    const size_t m = size_t(tokens), k = size_t(round_up(columns, kColumnBlock));
+    codes = round_to_line(m * k * sizeof(uint16_t));
+    scales = codes + round_to_line(m * k);
+    sums = scales + round_to_line(m * sizeof(float));
+    end = sums + round_to_line(m * (k / kColumnBlock) * sizeof(int32_t));
+  }
+  size_t codes, scales, sums, end;  // offsets; the halves are at 0
+};
+
+// One linear, the row blocks of one member of the team.
+void multiply_share(const Linear& linear, const MmActivations& input, int tokens, float* y, size_t stride, Range blocks) {
+  const int first = blocks.begin * kRowBlock;
+  const int end = blocks.end * kRowBlock < linear.padded_rows() ? blocks.end * kRowBlock : linear.padded_rows();
+  if (first >= end) return;
+  const bool is_float = linear.scheme.is_float();
+  const int k = linear.padded_columns();
+  const MmShape shape = {tokens, end - first, is_float ? linear.columns : k, is_float ? linear.columns : linear.group()};
+  MmWeights weights = linear.weights;
+  weights.codes += weights.codes_stride * size_t(is_float ? first : blocks.begin);
+  if (weights.scales) weights.scales += weights.scales_stride * size_t(blocks.begin);
+  const MmOutput output = {y + first, stride};
+  (tokens > 1 ? linear.prefill : linear.decode)->kernel(&shape, &weights, &input, &output);
+}
+
+}  // namespace
+
+size_t Activations::bytes(int tokens, int columns) { return Layout(tokens, columns).end; }
+
+void Activations::place(uint8_t* memory, int tokens, int columns) {
+  const Layout layout(tokens, columns);
+  halves_ = reinterpret_cast<uint16_t*>(memory);
+  codes_ = reinterpret_cast<int8_t*>(memory + layout.codes);
+  scales_ = reinterpret_cast<float*>(memory + layout.scales);
+  sums_ = reinterpret_cast<int32_t*>(memory + layout.sums);
+}
+
+void Activations::set_input(const float* x, size_t stride, int tokens, int columns) {
+  x_ = x;
+  x_stride_ = stride;
+  tokens_ = tokens;
+  columns_ = columns;
+  group_packed_ = 0;
+  halves_packed_ = false;
+}
+
+MmActivations Activations::packed(Pool* pool, const Linear& linear) {
+  const size_t k = size_t(linear.padded_columns());
+  if (linear.scheme.activation_bits == 16) {
+    if (!halves_packed_) pack_a16(pool);
+    return {halves_, k * sizeof(uint16_t), nullptr, nullptr, 0};
+  }
+  if (group_packed_ != linear.group()) pack_a8(pool, linear.group());
+  return {codes_, k, scales_, sums_, (k + linear.group() - 1) / linear.group()};
+}
+
+void Activations::pack_a8(Pool* pool, int group) {
+  const int k = round_up(columns_, kColumnBlock);
+  const size_t groups = size_t((k + group - 1) / group);
+  const auto work = [&](int member) {
+    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
+    mm_pack_a8(rows.end - rows.begin, columns_, k, group, x_ + rows.begin * x_stride_, x_stride_, codes_ + size_t(rows.begin) * k, size_t(k),
+               scales_ + rows.begin, sums_ + rows.begin * groups, groups);
+  };
+  tokens_ > 1 ? pool->run(work) : work(0);
+  group_packed_ = group;
+}
+
+void Activations::pack_a16(Pool* pool) {
+  const int k = round_up(columns_, kColumnBlock);
+  const auto work = [&](int member) {
+    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
+    mm_pack_a16(rows.end - rows.begin, columns_, k, x_ + rows.begin * x_stride_, x_stride_, halves_ + size_t(rows.begin) * k,
+                size_t(k) * sizeof(uint16_t));
+  };
+  tokens_ > 1 ? pool->run(work) : work(0);
+  halves_packed_ = true;
+}
+
+void multiply(Pool* pool, Activations* activations, int tokens, int count, const Linear* const* linears, float* const* y, const size_t* strides) {
+  for (int first = 0, next; first < count; first = next) {
+    // The run of linears that read one packed form.
+    const MmActivations input = activations->packed(pool, *linears[first]);
+    for (next = first + 1; next < count && linears[next]->scheme.activation_bits == linears[first]->scheme.activation_bits; ++next) {
+      if (linears[next]->scheme.activation_bits == 8 && linears[next]->group() != linears[first]->group()) break;
+    }
+    pool->run([&](int member) {
+      for (int i = first; i < next; ++i) {
+        const int blocks = (linears[i]->padded_rows() + kRowBlock - 1) / kRowBlock;
+        multiply_share(*linears[i], input, tokens, y[i], strides[i], share(blocks, member, pool->size()));
+      }
+    });
+  }
+}

@@ -1,0 +1,49 @@
+// Activations: the inputs of one or several linears in the forms that their schemes need, each form packed once.
+//
+// The codes of `a8` do not depend on the weight group, but the sums over groups do; linears that share the input (q, k, v;
+// gate, up) share the packed form when both activation bits and group agree.
+#ifndef BENCH_RUNTIME_ACTIVATIONS_H_
+#define BENCH_RUNTIME_ACTIVATIONS_H_
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "mm/mm.h"
+#include "runtime/linear.h"
+#include "runtime/pool.h"
+
+class Activations {
+ public:
+  // Bytes of memory that `place` needs for up to `tokens` rows of up to `columns`.
+  static size_t bytes(int tokens, int columns);
+  // Uses `memory`, aligned to 64 bytes.
+  void place(uint8_t* memory, int tokens, int columns);
+
+  // The next products read x: [tokens][stride], of which `columns` count. Forgets what was packed before.
+  void set_input(const float* x, size_t stride, int tokens, int columns);
+
+  // The input as the linear's kernel wants it. Valid until the next call for another `a8` group or the next set_input.
+  MmActivations packed(Pool* pool, const Linear& linear);
+
+ private:
+  void pack_a8(Pool* pool, int group);
+  void pack_a16(Pool* pool);
+
+  const float* x_ = nullptr;
+  size_t x_stride_ = 0;
+  int tokens_ = 0;
+  int columns_ = 0;
+  int group_packed_ = 0;       // group of the a8 form; 0: not packed
+  bool halves_packed_ = false;
+
+  uint16_t* halves_ = nullptr;  // [tokens][columns] fp16
+  int8_t* codes_ = nullptr;     // [tokens][columns]
+  float* scales_ = nullptr;     // [tokens]
+  int32_t* sums_ = nullptr;     // [tokens][columns / 32]
+};
+
+// y[token][row] = linear * input for every token of the input, rows split over the team by blocks of 8. `linears` are multiplied
+// in one go: their inputs are the same, `y[i]` has padded_rows() of linear i per token and `strides[i]` elements between tokens.
+void multiply(Pool* pool, Activations* activations, int tokens, int count, const Linear* const* linears, float* const* y, const size_t* strides);
+
+#endif  // BENCH_RUNTIME_ACTIVATIONS_H_

@@ -1,0 +1,27 @@
+// Strides and kernels of a linear.
+#include "runtime/linear.h"
+
+size_t Linear::weight_bytes() const {
+  if (scheme.is_float()) return size_t(rows) * columns * sizeof(uint16_t);
+  return mm_codes_bytes(scheme.weight_bits, rows, columns) + mm_scales_count(rows, columns, group()) * sizeof(uint16_t);
+}
+
+void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
+  weights.codes = codes;
+  weights.scales = scales;
+  if (scheme.is_float()) {
+    weights.codes_stride = size_t(columns) * sizeof(uint16_t);
+    weights.scales_stride = 0;
+    return;
+  }
+  const int groups = (padded_columns() + group() - 1) / group();
+  weights.codes_stride = size_t(padded_columns()) * scheme.weight_bits;  // 8 rows of `bits` bits are `bits` bytes a column
+  weights.scales_stride = size_t(groups) * kRowBlock;
+}
+
+Error Linear::find_kernels(const char* name) {
+  decode = mm_find(scheme.weight_bits, scheme.activation_bits, 1, name);
+  prefill = mm_find(scheme.weight_bits, scheme.activation_bits, 1024, name);
+  if (decode && prefill) return {};
+  return error(ErrorCode::kUnsupported, "no kernel for %s%s%s runs on this CPU", scheme.word().c_str(), name ? " called " : "", name ? name : "");
+}

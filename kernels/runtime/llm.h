@@ -1,0 +1,68 @@
+// Llm: runs a model on tokens. RMSNorm, rotary positions, grouped-query attention, SwiGLU; every linear in its own scheme.
+//
+// All memory is taken at the start; a forward pass allocates nothing. Buffers are [token][...] with rows padded as the kernels want.
+#ifndef BENCH_RUNTIME_LLM_H_
+#define BENCH_RUNTIME_LLM_H_
+
+#include <stdint.h>
+
+#include "ops/kv_cache.h"
+#include "runtime/activations.h"
+#include "runtime/memory.h"
+#include "runtime/model.h"
+#include "runtime/pool.h"
+
+enum class Logits { kNone, kLast, kAll };
+
+class Llm {
+ public:
+  // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`).
+  // `unsupported` when a linear has no kernel on this CPU, `memory` when there is too little of it, counting the model file.
+  // The model and the pool must outlive this object.
+  Error start(Model* model, Pool* pool, int positions, int batch, int logit_rows);
+
+  // Runs tokens at positions `position`, `position + 1`, ...; earlier positions must have been run. Each id is below the vocabulary
+  // size. Returns logits: [count][logits_stride()] for kAll, one row for kLast, null for kNone.
+  const float* forward(const uint32_t* tokens, int count, int position, Logits wanted);
+
+  // Runs any number of tokens, batch by batch, and returns the logits of the last.
+  const float* prefill(const uint32_t* tokens, int count);
+
+  size_t logits_stride() const { return logits_stride_; }
+  int batch() const { return batch_; }
+
+ private:
+  uint64_t place(uint8_t* memory);
+  Error find_kernels();
+  void attend(const Layer& layer, int index, int count, int position);
+  void feed_forward(const Layer& layer, int count);
+  void normalize(const float* weight, int count);
+  void rotate_and_store(int layer, int count, int position);
+
+  Model* model_ = nullptr;
+  Pool* pool_ = nullptr;
+  int positions_ = 0, batch_ = 0, logit_rows_ = 0;
+  Memory memory_;
+  Activations activations_;
+  KvCache cache_{};
+
+  size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0;
+  float* residual_ = nullptr;    // [batch][C]
+  float* normed_ = nullptr;      // [batch][C]
+  float* projected_ = nullptr;   // [batch][C], what a block adds to the residual
+  float* queries_ = nullptr;     // [batch][heads * head size]
+  float* keys_ = nullptr;        // [batch][kv heads * head size]
+  float* values_ = nullptr;      // [batch][kv heads * head size]
+  float* attended_ = nullptr;    // [batch][heads * head size]
+  float* gate_ = nullptr;        // [batch][F]
+  float* up_ = nullptr;          // [batch][F]
+  float* scores_ = nullptr;      // [threads][positions]
+  float* cosine_ = nullptr;      // [positions][head size / 2]
+  float* sine_ = nullptr;        // [positions][head size / 2]
+  float* logits_ = nullptr;      // [logit rows][V]
+};
+
+// The most probable token: the first of the largest.
+int argmax(const float* logits, int count);
+
+#endif  // BENCH_RUNTIME_LLM_H_

@@ -1,0 +1,203 @@
+// Builds a Model from the keys and tensors of a GGUF file.
+#include "runtime/model.h"
+
+#include <inttypes.h>
+
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "runtime/gguf.h"
+
+namespace {
+
+constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kMaxLayers = 1024;
+constexpr uint32_t kMaxContext = 1 << 24;
+constexpr uint32_t kMaxHeads = 4096;
+
+struct Declared {  // one entry of the bench.linear.* arrays
+  Scheme scheme;
+  uint32_t rows, columns;
+};
+
+// Takes tensors out of the file and counts them, so that one that nobody asked for (a bias, say) is noticed.
+class Reader {
+ public:
+  Error open(const uint8_t* data, size_t size) {
+    if (Error failed = file.parse(data, size)) return failed;
+    return read_declared();
+  }
+
+  Error floats(const std::string& name, int count, const float** out) {
+    const uint8_t* bytes = nullptr;
+    Error failed = file.tensor(name, TensorType::kF32, std::vector<uint64_t>{uint64_t(count)}, &bytes);
+    *out = reinterpret_cast<const float*>(bytes);
+    ++taken_;
+    return failed;
+  }
+
+  Error halves(const std::string& name, int rows, int columns, const uint8_t** out) {
+    ++taken_;
+    return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
+  }
+
+  Error linear(const std::string& name, int rows, int columns, Linear* out) {
+    out->rows = rows;
+    out->columns = columns;
+    const auto declared = declared_.find(name);
+    if (declared != declared_.end()) return packed(name, declared->second, out);
+    const uint8_t* weights;
+    if (Error failed = halves(name + ".weight", rows, columns, &weights)) return failed;
+    out->set_weights(weights, nullptr);
+    return {};
+  }
+
+  Error all_taken() const {
+    if (declared_taken_ != declared_.size()) {
+      return error(ErrorCode::kModel, "bench.linear.names has %zu names, of which this architecture has %zu", declared_.size(), declared_taken_);
+    }
+    if (taken_ == file.tensors().size()) return {};
+    return error(ErrorCode::kModel, "the file has %zu tensors, this architecture %zu: the others would be ignored", file.tensors().size(), taken_);
+  }
+
+  Gguf file;
+
+ private:
+  Error read_declared() {
+    if (!file.has("bench.linear.names")) return {};
+    std::vector<std::string_view> names, words;
+    std::vector<uint32_t> rows, columns;
+    if (Error failed = file.string_array("bench.linear.names", &names)) return failed;
+    if (Error failed = file.string_array("bench.linear.schemes", &words)) return failed;
+    if (Error failed = file.u32_array("bench.linear.rows", &rows)) return failed;
+    if (Error failed = file.u32_array("bench.linear.columns", &columns)) return failed;
+    if (words.size() != names.size() || rows.size() != names.size() || columns.size() != names.size()) {
+      return error(ErrorCode::kModel, "the bench.linear arrays have %zu names, %zu schemes, %zu rows and %zu columns, expected one length",
+                   names.size(), words.size(), rows.size(), columns.size());
+    }
+    for (size_t i = 0; i < names.size(); ++i) {
+      const std::optional<Scheme> scheme = Scheme::parse(words[i]);
+      const std::string name(names[i].substr(0, 64));
+      if (!scheme || scheme->is_float()) {
+        return error(ErrorCode::kModel, "linear '%s' has scheme '%.32s', expected a word such as w4a8g128", name.c_str(), std::string(words[i]).c_str());
+      }
+      if (!declared_.emplace(names[i], Declared{*scheme, rows[i], columns[i]}).second) {
+        return error(ErrorCode::kModel, "linear '%s' occurs twice in bench.linear.names", name.c_str());
+      }
+    }
+    return {};
+  }
+
+  Error packed(const std::string& name, const Declared& declared, Linear* out) {
+    if (declared.rows != uint32_t(out->rows) || declared.columns != uint32_t(out->columns)) {
+      return error(ErrorCode::kModel, "linear '%s' is %u x %u, expected %d x %d", name.c_str(), declared.rows, declared.columns, out->rows,
+                   out->columns);
+    }
+    out->scheme = declared.scheme;
+    const int bits = out->scheme.weight_bits, n = out->padded_rows(), k = out->padded_columns();
+    const uint8_t *codes, *scales;
+    if (Error failed = file.tensor(name + ".codes", TensorType::kI8, uint64_t(n) * k * bits / 8, &codes)) return failed;
+    const uint64_t groups = (k + out->group() - 1) / out->group();
+    if (Error failed = file.tensor(name + ".scales", TensorType::kF16, groups * n, &scales)) return failed;
+    out->set_weights(codes, reinterpret_cast<const uint16_t*>(scales));
+    taken_ += 2;
+    ++declared_taken_;
+    return {};
+  }
+
+  std::map<std::string_view, Declared> declared_;
+  size_t taken_ = 0;
+  size_t declared_taken_ = 0;
+};
+
+Error read_kind(const Gguf& file) {
+  std::string_view architecture;
+  if (Error failed = file.string("general.architecture", &architecture)) return failed;
+  if (architecture != "llama") {
+    return error(ErrorCode::kUnsupported, "architecture '%s', this agent runs llama", std::string(architecture.substr(0, 64)).c_str());
+  }
+  uint32_t version;
+  return file.u32("bench.format_version", kFormatVersion, kFormatVersion, &version);
+}
+
+Error read_sizes(const Gguf& file, Model* model, uint32_t* layers) {
+  uint32_t rotary = 0;
+  const struct {
+    const char* key;
+    uint32_t maximum;
+    void* out;
+  } sizes[] = {
+      {"llama.vocab_size", kMaxRows, &model->vocabulary},
+      {"llama.context_length", kMaxContext, &model->context},
+      {"llama.embedding_length", kMaxColumns, &model->channels},
+      {"llama.block_count", kMaxLayers, layers},
+      {"llama.feed_forward_length", kMaxColumns, &model->hidden},
+      {"llama.attention.head_count", kMaxHeads, &model->heads},
+      {"llama.attention.head_count_kv", kMaxHeads, &model->kv_heads},
+      {"llama.attention.key_length", kMaxHeads, &model->head_size},
+      {"llama.rope.dimension_count", kMaxHeads, &rotary},
+  };
+  for (const auto& size : sizes) {
+    if (Error failed = file.u32(size.key, 1, size.maximum, static_cast<uint32_t*>(size.out))) return failed;
+  }
+  if (model->heads % model->kv_heads) {
+    return error(ErrorCode::kModel, "%d attention heads do not share %d key-value heads evenly", model->heads, model->kv_heads);
+  }
+  if (int64_t{model->heads} * model->head_size > kMaxColumns) {
+    return error(ErrorCode::kUnsupported, "%d heads of %d, expected at most %d together", model->heads, model->head_size, kMaxColumns);
+  }
+  if (rotary != uint32_t(model->head_size) || rotary % 2) {
+    return error(ErrorCode::kUnsupported, "llama.rope.dimension_count is %u, expected the key length %d, an even number", rotary, model->head_size);
+  }
+  if (Error failed = file.f32("llama.attention.layer_norm_rms_epsilon", &model->epsilon)) return failed;
+  return file.f32("llama.rope.freq_base", &model->rope_base);
+}
+
+Error read_layer(Reader* reader, const Model& model, const std::string& prefix, Layer* layer) {
+  const int c = model.channels, f = model.hidden;
+  const int queries = model.heads * model.head_size, keys = model.kv_heads * model.head_size;
+  if (Error failed = reader->floats(prefix + "attn_norm.weight", c, &layer->attention_norm)) return failed;
+  if (Error failed = reader->floats(prefix + "ffn_norm.weight", c, &layer->ffn_norm)) return failed;
+  const struct {
+    const char* name;
+    int rows, columns;
+    Linear* out;
+  } linears[] = {
+      {"attn_q", queries, c, &layer->q},      {"attn_k", keys, c, &layer->k}, {"attn_v", keys, c, &layer->v},
+      {"attn_output", c, queries, &layer->output}, {"ffn_gate", f, c, &layer->gate}, {"ffn_up", f, c, &layer->up},
+      {"ffn_down", c, f, &layer->down},
+  };
+  for (const auto& linear : linears) {
+    if (Error failed = reader->linear(prefix + linear.name, linear.rows, linear.columns, linear.out)) return failed;
+  }
+  return {};
+}
+
+Error read_ends(Reader* reader, Model* model) {
+  const uint8_t* embedding;
+  if (Error failed = reader->halves("token_embd.weight", model->vocabulary, model->channels, &embedding)) return failed;
+  model->embedding = reinterpret_cast<const uint16_t*>(embedding);
+  if (Error failed = reader->floats("output_norm.weight", model->channels, &model->final_norm)) return failed;
+  if (reader->file.has_tensor("output.weight")) return reader->linear("output", model->vocabulary, model->channels, &model->head);
+  model->head.rows = model->vocabulary;
+  model->head.columns = model->channels;
+  model->head.set_weights(embedding, nullptr);
+  return {};
+}
+
+}  // namespace
+
+Error Model::parse(const uint8_t* data, size_t size) {
+  Reader reader;
+  if (Error failed = reader.open(data, size)) return failed;
+  if (Error failed = read_kind(reader.file)) return failed;
+  uint32_t count;
+  if (Error failed = read_sizes(reader.file, this, &count)) return failed;
+  if (Error failed = read_ends(&reader, this)) return failed;
+  for (uint32_t i = 0; i < count; ++i) {
+    if (Error failed = read_layer(&reader, *this, "blk." + std::to_string(i) + ".", &layers.emplace_back())) return failed;
+  }
+  file_bytes = size;
+  return reader.all_taken();
+}

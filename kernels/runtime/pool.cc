@@ -1,0 +1,83 @@
+// Threads, futexes and pinning.
+#include "runtime/pool.h"
+
+#include <limits.h>
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+namespace {
+
+// Looks before a thread goes to sleep: some 20-50 microseconds, longer than the gap between two products, shorter than a time slice.
+constexpr int kSpins = 1000;
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#else
+  asm volatile("yield");
+#endif
+}
+
+void wait_while(std::atomic<uint32_t>* word, uint32_t value) {
+  for (int i = 0; i < kSpins; ++i) {
+    if (word->load(std::memory_order_acquire) != value) return;
+    pause_cpu();
+  }
+  while (word->load(std::memory_order_acquire) == value) {
+    syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);
+  }
+}
+
+void wake_all(std::atomic<uint32_t>* word) { syscall(SYS_futex, word, FUTEX_WAKE_PRIVATE, INT_MAX, nullptr, nullptr, 0); }
+
+Error pin(pthread_t thread, int cpu) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(cpu, &set);
+  if (pthread_setaffinity_np(thread, sizeof set, &set) == 0) return {};
+  return error(ErrorCode::kUsage, "this process may not run on cpu %d: it is absent, offline or outside its cpuset", cpu);
+}
+
+}  // namespace
+
+Pool::~Pool() {
+  stopping_ = true;
+  generation_.fetch_add(1);
+  wake_all(&generation_);
+  for (std::thread& worker : workers_) worker.join();
+}
+
+Error Pool::start(int threads, const std::vector<int>& cpus) {
+  if (!cpus.empty()) {
+    if (Error failed = pin(pthread_self(), cpus[0])) return failed;
+  }
+  for (int member = 1; member < threads; ++member) {
+    workers_.emplace_back([this, member] { serve(member); });
+    if (cpus.empty()) continue;
+    if (Error failed = pin(workers_.back().native_handle(), cpus[member])) return failed;
+  }
+  return {};
+}
+
+void Pool::serve(int member) {
+  for (uint32_t seen = 0;; ++seen) {
+    wait_while(&generation_, seen);
+    if (stopping_) return;
+    function_(work_, member);
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) wake_all(&pending_);
+  }
+}
+
+void Pool::run_erased(Function function, const void* work) {
+  if (workers_.empty()) return function(work, 0);
+  function_ = function;
+  work_ = work;
+  pending_.store(static_cast<uint32_t>(workers_.size()), std::memory_order_relaxed);
+  generation_.fetch_add(1, std::memory_order_release);
+  wake_all(&generation_);
+  function(work, 0);
+  for (uint32_t left; (left = pending_.load(std::memory_order_acquire)) != 0;) wait_while(&pending_, left);
+}
