@@ -14,7 +14,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes import PROBES
 from harness.probes.base import MAX_OUTPUT_BYTES
-from harness.probes.info import read_mhz, spin_argv
+from harness.probes.info import read_spin, spin_argv
 
 TIMEOUT_S = 900.0
 """A launch that takes longer hangs: the slowest honest one, scoring a text on a small board, takes some minutes."""
@@ -60,5 +60,5 @@ def _mhz(session: Session, job: Job, paths: Mapping[str, str]) -> dict[str, Any]
     completed = session.run(spin_argv(paths["agent"], cpus[0], SPIN_MS), timeout_s=60)
     # The check is about the measurement, and no reason to lose it.
     with suppress(InfrastructureError):
-        return {"mhz": read_mhz(completed.stdout.splitlines())}
+        return {"mhz": read_spin(completed.stdout.splitlines()).mhz}
     return {}

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.base import Count, Duration, Line, Word, read_results
+from harness.probes.base import Count, Duration, Line, Result, Word, read_results
 
 Cpu = Annotated[int, Field(ge=0, lt=4096)]
 Cpus = Annotated[list[Cpu], Field(max_length=4096)]
@@ -97,27 +97,25 @@ class Spin:
         return spin_argv(paths["agent"], job.params.get("cpu"), job.params.get("ms", 100))
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
-        return [
-            Measurement(job.key, "clock", "MHz", {"cpu": line.cpu}, ((line.mhz,),))
-            for line in read_results(lines, "spin", SpinLine)
-        ]
+        line = read_spin(lines)
+        return [Measurement(job.key, "clock", "MHz", {"cpu": line.cpu}, ((line.mhz,),))]
 
 
 def read_info(lines: Iterable[str]) -> InfoLine:
     """The one info line of `agent info`."""
-    results = read_results(lines, "info", InfoLine)
-    if len(results) != 1:
-        raise InfrastructureError(f"`agent info` answered with {len(results)} lines, expected 1")
-    return results[0]
+    return _only("info", read_results(lines, "info", InfoLine))
 
 
 def spin_argv(agent: str, cpu: int | None, ms: int) -> list[str]:
     return [agent, "spin", *(["--cpu", str(cpu)] if cpu is not None else []), "--ms", str(ms)]
 
 
-def read_mhz(lines: Iterable[str]) -> float:
-    """The clock in MHz that `agent spin` found."""
-    results = read_results(lines, "spin", SpinLine)
+def read_spin(lines: Iterable[str]) -> SpinLine:
+    """The one spin line of `agent spin`."""
+    return _only("spin", read_results(lines, "spin", SpinLine))
+
+
+def _only(command: str, results: list[Result]) -> Result:
     if len(results) != 1:
-        raise InfrastructureError(f"`agent spin` answered with {len(results)} lines, expected 1")
-    return results[0].mhz
+        raise InfrastructureError(f"`agent {command}` answered with {len(results)} lines, expected 1")
+    return results[0]

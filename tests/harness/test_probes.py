@@ -1,0 +1,191 @@
+"""Probes ask the agent in its words, and believe nothing that it prints before checking it."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
+from harness.job import Job
+from harness.measurement import Measurement
+from harness.probes import PROBES
+from harness.probes.accuracy import accuracy_job
+from harness.probes.latency import llm_job, mm_job
+
+DEVICE = {"machine": "test"}
+PATHS = {"agent": "/d/agent", "model": "/d/model", "tokens": "/d/tokens", "reference": "/d/reference"}
+JOBS: dict[str, tuple[Job, str]] = {
+    "info": (Job(DEVICE, "info"), "info"),
+    "spin": (Job(DEVICE, "spin", params={"cpu": 0}), "spin"),
+    "mm": (mm_job(DEVICE, "a", ["w8a8:256x256:16", "w4a8g128:256x256:1"]), "mm"),
+    "llm": (llm_job(DEVICE, "a", "m"), "llm"),
+    "accuracy": (accuracy_job(DEVICE, "a", "m", "t", "r", window=4), "score"),
+}
+"""Probe -> a job that its golden file answers, and the name of that file."""
+
+Golden = Callable[[str], list[str]]
+
+
+def parse(probe: str, lines: list[str]) -> list[Measurement]:
+    return PROBES[probe].parse(JOBS[probe][0], lines)
+
+
+def edited(lines: list[str], number: int, **fields: Any) -> list[str]:
+    return [*lines[:number], json.dumps(json.loads(lines[number]) | fields), *lines[number + 1 :]]
+
+
+def test_every_probe_has_a_golden_answer_that_it_reads(golden: Golden) -> None:
+    assert JOBS.keys() == PROBES.keys()
+    for probe, (job, file) in JOBS.items():
+        assert all(m.job_key == job.key and m.launches and not m.error for m in parse(probe, golden(file))), probe
+
+
+def test_the_name_of_a_probe_is_its_key() -> None:
+    assert all(probe.name == name for name, probe in PROBES.items())
+
+
+@pytest.mark.parametrize(
+    ("probe", "line"),
+    [
+        ("info", "/d/agent info"),
+        ("spin", "/d/agent spin --cpu 0 --ms 100"),
+        (
+            "mm",
+            "/d/agent mm --case w8a8:256x256:16 --case w4a8g128:256x256:1 --cold --iterations 20 --min-ns 1000000 "
+            "--threads 1",
+        ),
+        ("llm", "/d/agent llm --model /d/model --prefill 128 --decode 64 --iterations 5 --threads 1"),
+        (
+            "accuracy",
+            "/d/agent score --model /d/model --tokens /d/tokens --window 4 --reference /d/reference --threads 1",
+        ),
+    ],
+)
+def test_the_command_line_is_that_of_the_protocol(probe: str, line: str) -> None:
+    job = JOBS[probe][0]
+    paths = {role: path for role, path in PATHS.items() if role == "agent" or role in job.artifacts}
+    assert PROBES[probe].argv(job, paths) == line.split()
+
+
+def test_placement_footprint_and_variant_reach_the_agent() -> None:
+    job = mm_job(DEVICE, "a", ["w8a8:8x32:1"], footprint=4096, threads=2, cpus=[0, 3], variant="mm_scalar")
+    words = " ".join(PROBES["mm"].argv(job, PATHS))
+    assert "--variant mm_scalar --footprint 4096" in words
+    assert words.endswith("--threads 2 --cpus 0,3")
+
+
+def test_a_product_takes_the_batch_over_its_calls(golden: Golden) -> None:
+    first, second = parse("mm", golden("mm"))
+    assert first.launches == ((15625.0, 15781.25, 15468.75),)
+    assert first.subject["scheme"] == "w4a8g128"
+    assert first.context == {"calls": 64}
+    assert (second.metric, second.unit, second.launches[0][0]) == ("latency", "ns", 125000.0)
+
+
+def test_a_phase_keeps_its_cold_first_pass_apart(golden: Golden) -> None:
+    found = {(m.subject["phase"], m.metric): m.launches for m in parse("llm", golden("llm"))}
+    assert found["prefill", "latency"] == ((5e6, 5.1e6),)
+    assert found["decode", "first_latency"] == ((8e6,),)
+
+
+def test_a_score_is_all_windows_in_order(golden: Golden) -> None:
+    found = {m.metric: m.launches[0] for m in parse("accuracy", golden("score"))}
+    assert found["logprob"] == (-1.5, -0.25, -3, -2.5, -1.25, -0.5)
+    assert found["same_top"] == (1, 1, 0, 0, 1, 1)
+    assert found["kl"][0] == 0.01
+
+
+def test_info_is_kept_as_context(golden: Golden) -> None:
+    (found,) = parse("info", golden("info"))
+    assert found.launches == ((1.0,),)
+    assert found.context["info"]["features"] == ["asimd", "asimddp"]
+
+
+@pytest.mark.parametrize("probe", JOBS)
+def test_a_stream_without_its_last_line_was_cut(golden: Golden, probe: str) -> None:
+    lines = golden(JOBS[probe][1])
+    for count in range(len(lines)):
+        with pytest.raises(InfrastructureError, match=r"was cut|printed nothing"):
+            parse(probe, lines[:count])
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("usage", UsageError),
+        ("model", UsageError),
+        ("memory", UnsupportedError),
+        ("unsupported", UnsupportedError),
+        ("io", InfrastructureError),
+    ],
+)
+def test_each_error_code_has_its_meaning_and_keeps_the_message(
+    golden: Golden, code: str, kind: type[BenchError]
+) -> None:
+    with pytest.raises(kind, match="12 found"):
+        parse("accuracy", edited(golden("error"), 1, code=code))
+
+
+@pytest.mark.parametrize(
+    ("probe", "number", "fields", "message"),
+    [
+        ("mm", 0, {"protocol": 2}, "speaks protocol 2, expected 1"),
+        ("mm", 0, {"command": "llm"}, "the agent ran `llm`, expected `mm`"),
+        ("mm", 0, {"type": "mm"}, "line 1 .* is no Hello line"),
+        ("mm", 1, {"ns": []}, "line 2 .* is no MmLine line: ns"),
+        ("mm", 1, {"ns": [0]}, "ns.0"),
+        ("mm", 1, {"ns": [1.5]}, "ns.0"),
+        ("mm", 1, {"calls": 0}, "calls"),
+        ("mm", 1, {"calls": None}, "calls"),
+        ("mm", 1, {"scheme": "x" * 300}, "scheme"),
+        ("mm", 1, {"scheme": "w2a8"}, "answered"),
+        ("llm", 1, {"phase": "decode"}, "expected"),
+        ("llm", 1, {"tokens": -1}, "tokens"),
+        ("accuracy", 1, {"logprob": [-1.0, -2.0]}, "same length"),
+        ("accuracy", 1, {"logprob": [1.0, -2.0, -3.0]}, "logprob.0"),
+        ("accuracy", 1, {"kl": [-1.0, 0.0, 0.0]}, "kl.0"),
+        ("accuracy", 1, {"same_top": [2, 0, 0]}, "same_top.0"),
+        ("accuracy", 1, {"window": 1}, "left out or repeated"),
+        ("accuracy", 1, {"kl": None, "same_top": None}, "no divergence"),
+        ("spin", 1, {"mhz": float("nan")}, "mhz"),
+        ("spin", 1, {"mhz": float("inf")}, "mhz"),
+        ("info", 1, {"cores": []}, "cores"),
+    ],
+)
+def test_a_line_out_of_bounds_is_an_infrastructure_error_that_names_it(
+    golden: Golden, probe: str, number: int, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InfrastructureError, match=message):
+        parse(probe, edited(golden(JOBS[probe][1]), number, **fields))
+
+
+@pytest.mark.parametrize("line", ["{", "[]", "nonsense", '{"type":"mm"', "[" * 100_000, '"done"'])
+def test_a_line_that_is_no_object_is_an_infrastructure_error(golden: Golden, line: str) -> None:
+    lines = golden("mm")
+    with pytest.raises(InfrastructureError, match="line 2 of the agent's output is no"):
+        parse("mm", [lines[0], line, *lines[1:]])
+
+
+def test_a_line_beyond_the_limit_is_refused(golden: Golden) -> None:
+    with pytest.raises(InfrastructureError, match="beyond the limit"):
+        parse("mm", [golden("mm")[0], " " * (1 << 21)])
+
+
+@given(lines=st.lists(st.text() | st.dictionaries(st.text(), st.integers() | st.text()).map(json.dumps)))
+def test_garbage_is_never_taken_for_an_answer_and_never_crashes(lines: list[str]) -> None:
+    for probe in JOBS:
+        with pytest.raises(InfrastructureError):
+            parse(probe, lines)
+
+
+@given(
+    lines=st.permutations(
+        ['{"type":"hello","t":0,"protocol":1,"agent":"","command":"spin","pid":1}', '{"type":"done","t":1}', "{}"]
+    )
+)
+def test_lines_out_of_order_are_no_answer(lines: list[str]) -> None:
+    with pytest.raises(InfrastructureError):
+        parse("spin", lines)
