@@ -27,7 +27,7 @@ CHUNK_LOGITS = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Per predicted token [R]: natural log-probability, KL(reference || model) in nats, whether the top tokens agree."""
+    """Per predicted token [R]: natural log-probability, KL(reference || model) in nats, whether top tokens agree."""
 
     window: int
     logprob: npt.NDArray[np.float64]

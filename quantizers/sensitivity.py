@@ -7,8 +7,8 @@ Inputs of every block are kept, so a linear in block i re-runs blocks i and late
 
 import copy
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,12 +20,15 @@ from quantizers.blocks import observe
 from quantizers.errors import QuantizerError, nearest
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.primitives import QuantizedWeight
-from quantizers.quantized_model import Progress, silent
+from quantizers.quantized_model import Progress, SimulatedLinear, silent
 from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import Scheme
 
 TIED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
 """Linears of a block that read the same activations, which one packing of the input serves."""
+
+STAGES = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up_proj": 2, "down_proj": 3}
+"""Order of computation inside a block."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +96,8 @@ def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
     A KL below this is arithmetic, not information about a scheme.
     """
     run = _Run(loaded.model, tokens, RECIPES["rtn"])
-    with ExitStack() as stack:
-        for name, layer in linears(loaded.model).items():
-            stack.enter_context(_replaced(loaded.model, {name: _Probe(layer, layer.weight.half())}))
+    rounding = {name: SimulatedLinear(layer.weight.half()) for name, layer in linears(loaded.model).items()}
+    with _replaced(loaded.model, rounding):
         return float(run.kl(0).mean())
 
 
@@ -104,65 +106,106 @@ class _Run:
 
     def __init__(self, model: Any, tokens: Tensor, recipe: Recipe) -> None:
         self.model, self.rounder = model, recipe.rounder
-        self.blocks = blocks(model)
         self.inputs = [observe.entry(model, tokens)]
-        for block in self.blocks:
+        for block in blocks(model):
             self.inputs.append(observe.run(block, self.inputs[-1]))
-        self.reference = [self._logits(one.hidden).log_softmax(-1) for one in self.inputs[-1]]
-        self.moments: tuple[int, dict[str, Tensor]] = (-1, {})
+        self.reference = [_Reference(self._logprobs(one.hidden)) for one in self.inputs[-1]]
+        self.block = _Block(-1, {}, {})
 
     def measure(self, index: int, group: tuple[str, ...], scheme: Scheme) -> Sensitivity:
-        layers = {name: self.model.get_submodule(name) for name in group}
-        probes = {
-            name: _Probe(layer, self._rounded(index, name, layer.weight, scheme)) for name, layer in layers.items()
-        }
-        with _replaced(self.model, probes):
+        block = self._watch(index)
+        weights = {name: self._rounded(name, scheme) for name in group}
+        probes = {name: _Probe(weight, block.outputs[name]) for name, weight in weights.items()}
+        with _replaced(self.model, {**block.untouched_by(group), **probes}):
             kl = self.kl(index)
-        mse = sum(probe.squares for probe in probes.values()) / sum(probe.outputs for probe in probes.values())
+        mse = sum(probe.squares for probe in probes.values()) / sum(probe.count for probe in probes.values())
         error = float(kl.std() / len(kl) ** 0.5) if len(kl) > 1 else 0.0
         return Sensitivity("+".join(group), scheme, float(kl.mean()), mse, error)
 
     def kl(self, index: int) -> Tensor:
         """Mean KL of each window, with whatever now stands in block `index`."""
         state = self.inputs[index]
-        for block in self.blocks[index:]:
+        for block in blocks(self.model)[index:]:
             state = observe.run(block, state)
-        return torch.cat([_kl(full, self._logits(one.hidden)) for full, one in zip(self.reference, state, strict=True)])
+        return torch.cat([full.kl(self._logprobs(one.hidden)) for full, one in zip(self.reference, state, strict=True)])
 
-    def _logits(self, hidden: Tensor) -> Tensor:
+    def _logprobs(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self.model.lm_head(self.model.model.norm(hidden))
-        return logits
+        return logits.log_softmax(-1)
 
-    def _rounded(self, index: int, name: str, weight: Tensor, scheme: Scheme) -> QuantizedWeight | Tensor:
-        if scheme.is_float:
-            return weight.half()
-        return self.rounder.round(weight, scheme, self._moments(index).get(name))
+    def _rounded(self, name: str, scheme: Scheme) -> QuantizedWeight | Tensor:
+        weight = self.model.get_submodule(name).weight
+        return weight.half() if scheme.is_float else self.rounder.round(weight, scheme, self.block.moments.get(name))
 
-    def _moments(self, index: int) -> dict[str, Tensor]:
-        """Second moments of the inputs of one block at a time, when the rounder looks at them."""
-        if self.rounder.needs_inputs and self.moments[0] != index:
+    def _watch(self, index: int) -> "_Block":
+        """What the rounder and the probes need to know of the linears of one block, kept until the next block."""
+        if self.block.index != index:
+            block, inputs = blocks(self.model)[index], self.inputs[index]
             watched = {name: layer for name, layer in linears(self.model).items() if _block_of(name) == index}
-            self.moments = (index, observe.second_moments(watched, self.blocks[index], self.inputs[index]))
-        return self.moments[1]
+            moments = observe.second_moments(watched, block, inputs) if self.rounder.needs_inputs else {}
+            self.block = _Block(index, observe.outputs(watched, block, inputs), moments)
+        return self.block
+
+
+class _Reference:
+    """Full-precision probabilities [B, T, V] of some windows."""
+
+    def __init__(self, logprobs: Tensor) -> None:
+        self.probabilities = logprobs.exp()
+        self.negative_entropy = self._mean(logprobs)
+
+    def kl(self, logprobs: Tensor) -> Tensor:
+        """Mean over the positions of each window: [B]."""
+        return self.negative_entropy - self._mean(logprobs)
+
+    def _mean(self, logprobs: Tensor) -> Tensor:
+        return (self.probabilities * logprobs).sum(2).double().mean(1)
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Full-precision outputs (one a chunk) and second moments of inputs of the linears of a block."""
+
+    index: int
+    outputs: Mapping[str, list[Tensor]]
+    moments: Mapping[str, Tensor]
+
+    def untouched_by(self, group: tuple[str, ...]) -> dict[str, nn.Module]:
+        """The linears that do not come after the group: their known outputs are replayed instead of computed."""
+        first = min(map(_stage, group))
+        return {
+            name: _Replay(known) for name, known in self.outputs.items() if name not in group and _stage(name) <= first
+        }
+
+
+class _Replay(nn.Module):
+    """Stands in for a linear whose outputs are known."""
+
+    def __init__(self, outputs: list[Tensor]) -> None:
+        super().__init__()
+        self.outputs = iter(outputs)
+
+    def forward(self, _x: Tensor) -> Tensor:
+        return next(self.outputs)
 
 
 class _Probe(nn.Module):
-    """Stands in for a linear: computes with the quantized weight and adds up the squared error against the original."""
+    """Stands in for a linear: computes with the quantized weight, and adds up the squared error of its outputs."""
 
-    def __init__(self, original: nn.Module, weight: QuantizedWeight | Tensor) -> None:
+    def __init__(self, weight: QuantizedWeight | Tensor, outputs: list[Tensor]) -> None:
         super().__init__()
-        self.original, self.quantized = original, weight
-        self.squares, self.outputs = 0.0, 0
+        self.weight, self.outputs = weight, iter(outputs)
+        self.squares, self.count = 0.0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y = primitives.linear(x, self.quantized)
-        self.squares += float((y - self.original(x)).square().sum())
-        self.outputs += y.numel()
+        y = primitives.linear(x, self.weight)
+        self.squares += float((y - next(self.outputs)).square().sum())
+        self.count += y.numel()
         return y
 
 
 @contextmanager
-def _replaced(model: Any, modules: Mapping[str, nn.Module]) -> Any:
+def _replaced(model: Any, modules: Mapping[str, nn.Module]) -> Iterator[None]:
     originals = {name: model.get_submodule(name) for name in modules}
     try:
         for name, module in modules.items():
@@ -173,11 +216,8 @@ def _replaced(model: Any, modules: Mapping[str, nn.Module]) -> Any:
             model.set_submodule(name, module)
 
 
-def _kl(reference: Tensor, logits: Tensor) -> Tensor:
-    """Mean over the positions of each window: [B, T, V] to [B]."""
-    return (reference.exp() * (reference - logits.log_softmax(-1))).sum((1, 2), dtype=torch.float64) / reference.shape[
-        1
-    ]
+def _stage(name: str) -> int:
+    return STAGES[name.rpartition(".")[2]]
 
 
 def _block_of(name: str) -> int:

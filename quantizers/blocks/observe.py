@@ -63,6 +63,24 @@ def run(block: nn.Module, inputs: Iterable[BlockInput]) -> list[BlockInput]:
     return [BlockInput(block(one.hidden, **one.arguments), one.arguments) for one in inputs]
 
 
+def outputs(
+    watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
+) -> dict[str, list[Tensor]]:
+    """What the watched modules of a block return, one tensor [B, T, N] a chunk."""
+    seen: dict[str, list[Tensor]] = {name: [] for name in watched}
+
+    def hook_of(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:
+        return lambda _module, _args, output: seen[name].append(output)
+
+    handles = [module.register_forward_hook(hook_of(name)) for name, module in watched.items()]
+    try:
+        run(block, inputs)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return seen
+
+
 @contextmanager
 def hooked(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None]) -> Iterator[None]:
     """While open, see(name, input [tokens, K]) is called for every pass through one of the modules."""
