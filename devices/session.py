@@ -1,8 +1,8 @@
 """Session: an open connection to one device, through which commands run and files travel.
 
-    with open_session(inventory.pick("pi5")) as session:
-        session.put(agent, f"{session.root}/agent")
-        session.run([f"{session.root}/agent", "info"], on_line=print).check()
+with open_session(inventory.pick("pi5")) as session:
+    session.put(agent, f"{session.root}/agent")
+    session.run([f"{session.root}/agent", "info"], on_line=print).check()
 """
 
 import re

@@ -35,7 +35,10 @@ def connect(device: Device, timeout_s: float) -> fabric.Connection:
         _open(connection, device)
     except UnknownHostKey as error:
         close(connection)
-        raise unknown_key_error(*_endpoint(connection), error.key, bool(connection.gateway)) from None
+        known_hosts = device.known_hosts or user_known_hosts()
+        raise unknown_key_error(
+            *_endpoint(connection), error.key, known_hosts, by_gateway=bool(connection.gateway)
+        ) from None
     except DeviceError:
         close(connection)
         raise
@@ -121,7 +124,8 @@ def _open(connection: fabric.Connection, device: Device) -> None:
     try:
         connection.open()
     except paramiko.BadHostKeyException as error:
-        raise changed_key_error(*_endpoint(connection), error.key, error.expected_key) from error
+        known_hosts = device.known_hosts or user_known_hosts()
+        raise changed_key_error(*_endpoint(connection), error.key, error.expected_key, known_hosts) from error
     except paramiko.PasswordRequiredException as error:
         raise UnreachableError(f"{where}: the key file is encrypted; unlock it with ssh-add") from error
     except paramiko.AuthenticationException as error:

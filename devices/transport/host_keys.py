@@ -4,6 +4,7 @@ Known keys are those of ~/.ssh/known_hosts, /etc/ssh/ssh_known_hosts and the dev
 """
 
 import os
+import shlex
 from pathlib import Path
 
 import paramiko
@@ -52,27 +53,29 @@ def known_hosts_name(host: str, port: int) -> str:
     return host if port == SSH_PORT else f"[{host}]:{port}"
 
 
-def unknown_key_error(host: str, port: int, key: paramiko.PKey, by_gateway: bool) -> HostKeyError:
+def unknown_key_error(host: str, port: int, key: paramiko.PKey, known_hosts: Path, by_gateway: bool) -> HostKeyError:
+    """`known_hosts` is the file that the command adds to."""
     kind = _KEYSCAN_TYPES.get(key.get_name(), "ecdsa")
-    # ssh-keyscan cannot go through a gateway; ssh can, and asks.
-    enrol = (
-        f"ssh -p {port} {host} true"
-        if by_gateway
-        else f"ssh-keyscan -t {kind} -p {port} {host} >> {user_known_hosts()}"
-    )
+    enrol = f"ssh-keyscan -t {kind} -p {port} {host} >> {shlex.quote(str(known_hosts))}"
+    if by_gateway:  # which ssh-keyscan cannot go through; ssh can, and asks
+        enrol = f"ssh -p {port} {host} true"
     return HostKeyError(
         f"{known_hosts_name(host, port)} offers a host key that no known_hosts file has: "
-        f"{key.get_name()} {fingerprint(key)}. Compare this fingerprint with the one shown on the device by "
+        f"{key.get_name()} {fingerprint(key)}. Compare this fingerprint with the one that the device itself shows for "
         f"`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub`; if they agree, enrol the key with: {enrol}"
     )
 
 
-def changed_key_error(host: str, port: int, offered: paramiko.PKey, expected: paramiko.PKey) -> HostKeyError:
+def changed_key_error(
+    host: str, port: int, offered: paramiko.PKey, expected: paramiko.PKey, known_hosts: Path
+) -> HostKeyError:
+    """`known_hosts` is the file that the command removes the old key from."""
+    forget = f"ssh-keygen -R {shlex.quote(known_hosts_name(host, port))} -f {shlex.quote(str(known_hosts))}"
     return HostKeyError(
         f"THE HOST KEY OF {known_hosts_name(host, port)} HAS CHANGED: expected {expected.get_name()} "
         f"{fingerprint(expected)}, found {offered.get_name()} {fingerprint(offered)}. Either the device was installed "
-        "anew, or something else answers in its place. Nothing was sent to it. Only if you know why it changed, forget "
-        f"the old key with: ssh-keygen -R '{known_hosts_name(host, port)}'"
+        f"anew, or something else answers in its place. Nothing was sent to it; only if you know why the key changed, "
+        f"forget the old one with: {forget}"
     )
 
 

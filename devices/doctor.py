@@ -1,0 +1,156 @@
+"""Doctor: is this device fit to measure on? Each check that fails says what repairs it."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from devices.device import Device
+from devices.errors import DeviceError, HostKeyError
+from devices.families.base import Facts
+from devices.session import Session, open_session
+
+# The agent is 2 MB, the shipped model 10; a model worth measuring on a board has some hundreds.
+FREE_BYTES = 512 << 20
+MEMORY_BYTES = 256 << 20
+CLOCK_S = 5.0
+"""Durations come from the device's monotonic clock; its wall clock only has to put records into order."""
+LOAD_PER_CORE = 0.25
+
+
+@dataclass(frozen=True)
+class Check:
+    """`found` is what was seen; `fix` says what to do, and is empty when all is well."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str = ""
+
+
+def diagnose(device: Device, connect_timeout_s: float = 10.0) -> list[Check]:
+    """All checks, beginning with whether it can be reached at all, and ending there if it cannot. Raises nothing."""
+    try:
+        session = open_session(device, connect_timeout_s)
+    except HostKeyError as error:
+        answers = Check("reachable", True, f"something answers at {device.address}")
+        return [answers, _failed("host key", error)]
+    except DeviceError as error:
+        return [_failed("reachable", error)]
+    with session:
+        known = "this machine" if device.transport == "local" else "known, unchanged"
+        return [Check("reachable", True, device.address), Check("host key", True, known), *checks(session)]
+
+
+def checks(session: Session) -> list[Check]:
+    """What can be seen from inside; a check that the device does not let us make fails with the reason."""
+    shell = _attempt("shell", lambda: _shell(session))
+    if not shell.ok:
+        return [shell]
+    try:
+        facts = session.facts()
+    except DeviceError as error:
+        return [shell, _failed("facts", error)]
+    return [
+        shell,
+        _attempt("free space", lambda: _free_space(session)),
+        _attempt("programs may run", lambda: _executable(session)),
+        _attempt("clock", lambda: _clock(session)),
+        _memory(facts),
+        _load(facts),
+        _affinity(facts),
+    ]
+
+
+def _attempt(name: str, check: Callable[[], Check]) -> Check:
+    try:
+        return check()
+    except DeviceError as error:
+        return _failed(name, error)
+
+
+def _failed(name: str, error: DeviceError) -> Check:
+    """Errors of this package end with the remedy; what comes before the last `;` was found."""
+    found, _, fix = str(error).rpartition("; ")
+    return Check(name, False, found or fix, fix if found else "see devices/README.md")
+
+
+def _verdict(name: str, ok: bool, found: str, fix: str) -> Check:
+    return Check(name, ok, found, "" if ok else fix)
+
+
+def _shell(session: Session) -> Check:
+    """Banners that a login script prints would end up in every result."""
+    printed = session.run(["echo", "ready"], timeout_s=10.0).check().stdout
+    fix = "make ~/.bashrc and ~/.profile print nothing when the shell is not interactive"
+    return _verdict("shell", printed == "ready\n", f"`echo ready` printed {printed[:80]!r}", fix)
+
+
+def _free_space(session: Session) -> Check:
+    lines = session.run(["df", "-Pk", session.root]).check().stdout.splitlines()
+    match = re.search(r"\s[0-9]+\s+-?[0-9]+\s+([0-9]+)\s+[0-9-]+%?\s", lines[-1]) if lines else None
+    if match is None:
+        return Check("free space", False, f"df printed {lines[-1:]}", "expected POSIX df -Pk on the device")
+    free = int(match[1]) << 10
+    fix = f"delete what is not needed (everything in {session.root} may go), or set `root:` to a larger disk"
+    return _verdict("free space", free >= FREE_BYTES, f"{free >> 20} MiB in {session.root}", fix)
+
+
+def _executable(session: Session) -> Check:
+    """A folder mounted noexec takes the agent and refuses to run it."""
+    script = (
+        'f="$1/.may-run"; printf "#!/bin/sh\\nexit 0\\n" >"$f" && chmod 700 "$f" && "$f"; s=$?; rm -f "$f"; exit $s'
+    )
+    done = session.run(["sh", "-c", script, "sh", session.root])
+    found = f"in {session.root}" if done.returncode == 0 else done.stderr.strip()[-200:]
+    fix = f"the file system of {session.root} is mounted noexec: set `root:` to a folder that is not"
+    return _verdict("programs may run", done.returncode == 0, found, fix)
+
+
+def _clock(session: Session) -> Check:
+    before = time.time()
+    printed = session.run(["date", "+%s"]).check().stdout.strip()
+    after = time.time()
+    if not re.fullmatch(r"[0-9]{1,12}", printed):
+        return Check("clock", False, f"`date +%s` printed {printed[:40]!r}", "expected seconds since 1970")
+    # date cuts its fraction off, which is up to a second early.
+    off = max(before - int(printed) - 1, int(printed) - after, 0.0)
+    return _verdict("clock", off <= CLOCK_S, f"{off:.0f} s off", "sudo timedatectl set-ntp true")
+
+
+def _memory(facts: Facts) -> Check:
+    free = facts.memory_available_bytes
+    if free is None:
+        return _unavailable("memory", facts, "memory_available_bytes")
+    fix = "stop other programs; a model that does not fit is measured from disk"
+    return _verdict("memory", free >= MEMORY_BYTES, f"{free >> 20} MiB available", fix)
+
+
+def _load(facts: Facts) -> Check:
+    online = sum(core.online for core in facts.cores)
+    if facts.load_1min is None or not online:
+        return _unavailable("load", facts, "load_1min" if facts.load_1min is None else "cores")
+    found = f"{facts.load_1min:g} on {online} cores in the last minute"
+    fix = "something else is running: find it with top, stop it, wait a minute"
+    return _verdict("load", facts.load_1min <= LOAD_PER_CORE * online, found, fix)
+
+
+def _affinity(facts: Facts) -> Check:
+    if facts.affinity is None or not facts.cores:
+        return _unavailable("cpu affinity", facts, "cores" if facts.affinity else "affinity")
+    allowed = _cpu_list(facts.affinity)
+    barred = sorted({core.id for core in facts.cores if core.online} - allowed)
+    found = f"CPUs {facts.affinity}" + (f", not {barred}" if barred else "")
+    fix = "a cpuset or taskset keeps us off some cores: log in outside of it, or set `placement:` to the cores allowed"
+    return _verdict("cpu affinity", not barred, found, fix)
+
+
+def _cpu_list(text: str) -> set[int]:
+    """`0-3,6` as the kernel lists CPUs."""
+    ranges = re.findall(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
+    return {cpu for first, last in ranges for cpu in range(int(first), int(last or first) + 1)}
+
+
+def _unavailable(name: str, facts: Facts, fact: str) -> Check:
+    reason = facts.unavailable.get(fact, "the device does not say")
+    return Check(name, False, f"unavailable: {reason}", "nothing to do if the device cannot say; results are marked so")
