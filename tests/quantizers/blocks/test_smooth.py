@@ -1,0 +1,50 @@
+"""Claims about smoothing."""
+
+import copy
+
+import pytest
+import torch
+
+from quantizers.blocks import observe
+from quantizers.blocks.smooth import Smooth, smoothing_scale
+from quantizers.models import LoadedModel, blocks, linears
+
+
+@pytest.mark.parametrize("smooth", [Smooth(), Smooth(alpha=0.8), Smooth(alpha=0.2, inner=False)], ids=str)
+def test_smoothing_keeps_the_function(loaded: LoadedModel, tokens: torch.Tensor, smooth: Smooth) -> None:
+    """In float64, where nothing but rounding of the last bits can differ, with grouped-query attention."""
+    model = copy.deepcopy(loaded.model).double()
+    before = model(tokens).logits
+    weights = {name: layer.weight.clone() for name, layer in linears(model).items()}
+    smooth.apply(model, tokens)
+    assert torch.allclose(model(tokens).logits, before, rtol=1e-9, atol=1e-9)
+    changed = {
+        name.rpartition(".")[2] for name, layer in linears(model).items() if not layer.weight.equal(weights[name])
+    }
+    assert {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"} <= changed
+    assert ("down_proj" in changed) == ("o_proj" in changed) == smooth.inner
+
+
+def test_half_alpha_gives_channels_and_weight_columns_equal_magnitude() -> None:
+    activations, weights = torch.tensor([100.0, 1.0, 0.5]), torch.tensor([0.1, 1.0, 2.0])
+    scale = smoothing_scale(activations, weights, 0.5)
+    assert torch.allclose(activations / scale, weights * scale)
+
+
+def test_silent_channels_keep_their_scale() -> None:
+    assert smoothing_scale(torch.tensor([0.0, 4.0]), torch.tensor([1.0, 0.0]), 0.5).tolist() == [1, 1]
+
+
+def test_smoothing_shrinks_the_outliers_of_activations(loaded: LoadedModel, tokens: torch.Tensor) -> None:
+    """A norm with one gain of 50 makes an outlier channel; smoothing narrows max / median of what q sees."""
+    model = copy.deepcopy(loaded.model)
+    blocks(model)[0].input_layernorm.weight[3] = 50.0
+
+    def unevenness() -> float:
+        watched = {"q": blocks(model)[0].self_attn.q_proj}
+        most = observe.absmax(watched, blocks(model)[0], observe.entry(model, tokens))[0]["q"]
+        return float(most.max() / most.median())
+
+    before = unevenness()
+    Smooth().apply(model, tokens)
+    assert unevenness() < before / 4
