@@ -60,13 +60,13 @@ def enrol_host_key(device: Device, known_hosts: Path | None = None, timeout_s: f
     connection = _connection(device, timeout_s)
     try:
         _open(connection, device)
+        return fingerprint(connection.transport.get_remote_server_key())
     except UnknownHostKey as error:
         path = known_hosts or device.known_hosts or user_known_hosts()
         append_known_host(path, *_endpoint(connection), error.key)
         return fingerprint(error.key)
     finally:
         close(connection)
-    return fingerprint(connection.transport.get_remote_server_key())
 
 
 def _connection(device: Device, timeout_s: float) -> fabric.Connection:

@@ -27,8 +27,10 @@ def load_known_hosts(client: paramiko.SSHClient, extra: Path | None) -> None:
             continue
         try:
             client.load_system_host_keys(str(path))
-        except (OSError, ValueError, paramiko.hostkeys.InvalidHostKey) as error:
-            raise HostKeyError(f"{path} cannot be read as known_hosts: {error}; correct or delete that line") from error
+        except paramiko.hostkeys.InvalidHostKey as error:
+            raise HostKeyError(f"{path} has no key in the line {error.line!r}; correct or delete it") from error
+        except (OSError, ValueError) as error:
+            raise HostKeyError(f"{path} cannot be read: {error}; expected known_hosts as ssh writes it") from error
 
 
 class UnknownHostKey(Exception):

@@ -37,7 +37,7 @@ def test_arguments_arrive_exactly(session: Session) -> None:
     assert done.stderr == ""
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")), min_size=1, max_size=4))
 def test_any_text_is_quoted_exactly(ssh: Session, arguments: list[str]) -> None:
     assert ssh.run(["printf", "%s\\0", *arguments]).stdout.split("\0") == [*arguments, ""]
@@ -305,7 +305,7 @@ def test_facts_over_ssh_agree_with_facts_from_here(server: Any, local: Session) 
 
 def test_many_commands_leave_no_processes_behind(server: Any) -> None:
     with server.open() as session:
-        for _ in range(20):
+        for _ in range(10):
             session.run(["true"]).check()
         time.sleep(0.3)
         listed = session.run(["ps", "-eo", "pid,args"]).stdout

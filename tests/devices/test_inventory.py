@@ -1,0 +1,276 @@
+"""An inventory says what is there; each of its mistakes is named with file, line, key, and what was expected."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from devices import LOCAL, Device, Inventory, load_inventory
+from devices.errors import InventoryError
+
+REPOSITORY = Path(__file__).parents[2]
+Write = Callable[[str], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def write_inventory(text: str) -> Path:
+        path = tmp_path / "inventory.yaml"
+        path.write_text(text)
+        return path
+
+    return write_inventory
+
+
+LAB = """\
+version: 1
+templates:
+  board: {user: bench, tags: [edge], port: 22}
+  pi: {extends: board, tags: [pi], port: 2222, target: {arch: aarch64}}
+devices:
+  pi5: {extends: pi, host: 10.0.0.5, tags: [fast]}
+  pi4:
+    extends: pi
+    host: pi4.local
+    port: 22
+    identity_file: keys/pi4
+    placement: cpus=0-1,3
+  jetson: {extends: board, host: "fe80::1", enabled: false}
+"""
+
+
+@pytest.fixture
+def lab(write: Write) -> Inventory:
+    return load_inventory(write(LAB))
+
+
+def test_the_inventory_that_ships_is_valid_and_asks_no_placeholder() -> None:
+    inventory = load_inventory(REPOSITORY / "inventory.yaml")
+    assert [device.name for device in inventory.enabled] == ["local"]
+    assert {"pi5-example", "jetson-example", "phone-example"} <= {device.name for device in inventory}
+    assert inventory.pick("phone-example").port == 8022
+
+
+def test_templates_chain_replace_and_add_tags(lab: Inventory) -> None:
+    pi5 = lab.pick("pi5")
+    assert (pi5.user, pi5.port, pi5.tags, str(pi5.target)) == ("bench", 2222, ("edge", "pi", "fast"), "aarch64-linux")
+    assert lab.pick("pi4").port == 22
+
+
+def test_files_are_relative_to_the_inventory(lab: Inventory, tmp_path: Path) -> None:
+    assert lab.pick("pi4").identity_file == tmp_path / "keys/pi4"
+
+
+@pytest.mark.parametrize("text", ["version: 1", "version: 1\ndevices: {pi5: {host: h}}"])
+def test_this_machine_is_always_there(write: Write, text: str) -> None:
+    assert load_inventory(write(text)).pick("local") == LOCAL
+
+
+def test_this_machine_can_be_described(write: Write) -> None:
+    local = load_inventory(write("version: 1\ndevices: {local: {tags: [lab], placement: cpus=1}}")).pick("local")
+    assert (local.transport, local.family, local.tags, local.placement) == ("local", "local", ("lab",), "cpus=1")
+
+
+@pytest.mark.parametrize(
+    ("expression", "names"),
+    [
+        ("pi5", ["pi5"]),
+        ("pi4, pi5 ,pi4", ["pi4", "pi5"]),
+        ("tag:pi", ["pi5", "pi4"]),
+        ("pi*", ["pi5", "pi4"]),
+        ("*", ["local", "pi5", "pi4"]),
+        ("jetson", ["jetson"]),  # not enabled, but named
+        ("tag:edge", ["pi5", "pi4"]),  # jetson is not enabled
+        ("me@there:2222,local", ["me@there:2222", "local"]),
+    ],
+)
+def test_selection(lab: Inventory, expression: str, names: list[str]) -> None:
+    assert [device.name for device in lab.select(expression)] == names
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("pi6", r"no device 'pi6' in .*inventory.yaml, did you mean 'pi5' or 'pi4'\?"),
+        ("zzz", "there are local, pi5, pi4, jetson"),
+        ("tag:egde", "no enabled device has the tag 'egde', did you mean 'edge'?"),
+        ("x*", r"'x\*' finds nothing"),
+        ("", "no device ''"),
+        ("pi5,", "no device ''"),
+    ],
+)
+def test_what_is_not_there_gets_the_nearest_names(lab: Inventory, expression: str, said: str) -> None:
+    with pytest.raises(InventoryError, match=said):
+        lab.select(expression)
+
+
+BAD = {
+    "empty": ("", 1, "expected the key `version`: 1"),
+    "a list": ("- a\n", 1, "expected keys with values"),
+    "unknown version": ("version: 2\n", 1, "version: expected 1, found 2"),
+    "unknown top key": ("version: 1\ndevcies: {}\n", 2, "devcies: no such key, did you mean 'devices'?"),
+    "unknown key": ("version: 1\ndevices:\n  pi:\n    host: h\n    prot: 22\n", 5, "devices.pi.prot: .*'port'"),
+    "unknown target key": (
+        "version: 1\ndevices:\n  pi: {host: h, target: {arhc: x}}\n",
+        3,
+        "devices.pi.target.arhc: no such key, did you mean 'arch'",
+    ),
+    "unknown arch": (
+        "version: 1\ntemplates:\n  t:\n    target:\n      arch: arm\n",
+        5,
+        "expected 'aarch64' or 'x86_64'",
+    ),
+    "port as text": (
+        "version: 1\ndevices:\n  pi:\n    host: h\n    port: '22'\n",
+        5,
+        "port: expected .*integer, found '22'",
+    ),
+    "port too large": (
+        "version: 1\ndevices:\n  pi:\n    host: h\n    port: 65536\n",
+        5,
+        "port: expected .*65535, found 65536",
+    ),
+    "host missing": ("version: 1\ndevices:\n  a: {host: h}\n  pi: {user: u}\n", 4, "devices.pi: expected `host`"),
+    "host with user": ("version: 1\ndevices:\n  pi: {host: u@h}\n", 3, "devices.pi.host: expected a host name"),
+    "host like an option": ("version: 1\ndevices:\n  pi: {host: -oProxy}\n", 3, "pi.host: expected a host name"),
+    "user": ("version: 1\ndevices:\n  pi: {host: h, user: 'a b'}\n", 3, "pi.user: expected a user name"),
+    "family": (
+        "version: 1\ndevices:\n  pi: {host: h, family: linus}\n",
+        3,
+        "no such family: 'linus', did you mean 'linux'",
+    ),
+    "transport": (
+        "version: 1\ndevices:\n  pi: {host: h, transport: ssj}\n",
+        3,
+        "no such transport: 'ssj', did you mean 'ssh'",
+    ),
+    "template": (
+        "version: 1\ntemplates: {pi: {}}\ndevices:\n  a:\n    extends: p\n",
+        5,
+        "no template 'p', did you mean 'pi'",
+    ),
+    "circle": (
+        "version: 1\ntemplates:\n  a: {extends: b}\n  b: {extends: a}\ndevices:\n  d: {extends: a, host: h}\n",
+        4,
+        "circle: a -> b -> a",
+    ),
+    "own circle": ("version: 1\ntemplates:\n  a: {extends: a}\ndevices:\n  d: {extends: a}\n", 3, "circle: a -> a"),
+    "placement": ("version: 1\ndevices:\n  pi: {host: h, placement: cpu=1}\n", 3, "expected `all` or a list of CPUs"),
+    "placement backwards": ("version: 1\ndevices:\n  pi: {host: h, placement: cpus=3-1}\n", 3, "runs backwards"),
+    "root": ("version: 1\ndevices:\n  pi: {host: h, root: tmp}\n", 3, "begins with / or ~/, found 'tmp'"),
+    "tags": ("version: 1\ndevices:\n  pi: {host: h, tags: edge}\n", 3, "tags: expected .*list, found 'edge'"),
+    "a tag": (
+        "version: 1\ndevices:\n  pi:\n    host: h\n    tags:\n    - ok\n    - 'a b'\n",
+        7,
+        "tags.1: expected a name",
+    ),
+    "name": ("version: 1\ndevices:\n  'a b': {host: h}\n", 3, "expected a name of letters"),
+    "number as name": ("version: 1\ndevices:\n  5: {host: h}\n", 3, "expected a name as key, found '5'"),
+    "boolean as name": ("version: 1\ndevices:\n  on: {host: h}\n", 3, "expected a name as key, found 'on'"),
+    "enabled": ("version: 1\ndevices:\n  pi: {host: h, enabled: 'no'}\n", 3, "enabled: expected .*boolean"),
+    "device without keys": ("version: 1\ndevices:\n  pi:\n", 3, "devices.pi: expected keys with values"),
+    "given twice": (
+        "version: 1\ndevices:\n  pi: {host: a}\n  pi: {host: b}\n",
+        4,
+        "'pi' is given twice, first in line 3",
+    ),
+    "no YAML": ("version: 1\ndevices:\n  pi: {host: h\n", 4, "this is not YAML"),
+    "a tab": ("version: 1\ndevices:\n\tpi: {host: h}\n", 3, "this is not YAML"),
+    "code": ("version: 1\ndevices: !!python/object/apply:os.system [id]\n", 2, "expected keys|not YAML"),
+    "local elsewhere": (
+        "version: 1\ndevices:\n  local:\n    transport: ssh\n    host: h\n",
+        4,
+        "`local` is this machine",
+    ),
+    "an endless alias": ("version: 1\ndevices: &a\n  pi: *a\n", 2, "nested more than"),
+}
+
+
+@pytest.mark.parametrize(("text", "line", "said"), BAD.values(), ids=BAD.keys())
+def test_each_mistake_is_named_with_its_line(write: Write, text: str, line: int, said: str) -> None:
+    path = write(text)
+    with pytest.raises(InventoryError, match=rf"(?m)^{path}:{line}: .*{said}"):
+        load_inventory(path)
+
+
+@pytest.mark.parametrize("key", ["password", "passphrase", "Passwd", "sudo-password", "token"])
+@pytest.mark.parametrize("place", ["templates", "devices"])
+def test_a_password_is_refused_and_not_repeated(write: Write, key: str, place: str) -> None:
+    path = write(f"version: 1\n{place}:\n  pi:\n    host: h\n    {key}: hunter2\n")
+    with pytest.raises(InventoryError, match=f"{path}:5: {place}.pi.{key}: secrets have no place") as caught:
+        load_inventory(path)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["host: me:hunter2@pi", "user: me:hunter2", "user: {password: hunter2}"])
+def test_a_password_in_the_wrong_place_is_not_repeated(write: Write, line: str) -> None:
+    with pytest.raises(InventoryError) as caught:
+        load_inventory(write(f"version: 1\ndevices:\n  pi:\n    {line}\n"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_private_key_in_place_of_its_path_is_refused(write: Write) -> None:
+    key = "-----BEGIN OPENSSH PRIVATE KEY-----\\nabc"
+    with pytest.raises(InventoryError, match="identity_file: expected the path of a file") as caught:
+        load_inventory(write(f'version: 1\ndevices: {{pi: {{host: h, identity_file: "{key}"}}}}\n'))
+    assert "PRIVATE" not in str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(write: Write) -> None:
+    with pytest.raises(InventoryError) as caught:
+        load_inventory(write("version: 1\ndevices:\n  a: {prot: 1}\n  b: {host: h, port: 0}\n"))
+    assert len(str(caught.value).splitlines()) == 2
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InventoryError, match=r"nowhere\.yaml does not exist"):
+        load_inventory(tmp_path / "nowhere.yaml")
+
+
+def test_a_file_that_is_no_text_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "inventory.yaml"
+    for content in (b"\xff\xfe\x00", b"a\x00b", b"x" * (1 << 20) + b"y"):
+        path.write_bytes(content)
+        with pytest.raises(InventoryError, match=r"inventory\.yaml"):
+            load_inventory(path)
+
+
+NAMES = st.from_regex(r"[a-z][a-z0-9.-]{0,8}", fullmatch=True).filter(lambda name: name != "local")
+
+
+@given(st.text(max_size=200) | st.binary(max_size=200).map(lambda raw: "version: 1\ndevices: " + raw.decode("latin-1")))
+def test_any_text_is_read_or_explained(tmp_path_factory: pytest.TempPathFactory, text: str) -> None:
+    path = tmp_path_factory.mktemp("any") / "inventory.yaml"
+    path.write_text(text, encoding="utf-8", errors="surrogatepass")
+    try:
+        assert "local" in [device.name for device in load_inventory(path)]
+    except InventoryError as error:
+        assert str(path) in str(error)
+
+
+@given(st.lists(NAMES, unique=True, min_size=1, max_size=6), st.data())
+def test_every_device_is_found_by_its_name_tag_and_glob(names: list[str], data: st.DataObject) -> None:
+    inventory = Inventory((LOCAL, *(Device(name, host="h", tags=(f"t-{name}",)) for name in names)))
+    chosen = data.draw(st.sampled_from(names))
+    device = inventory.pick(chosen)
+    assert device.name == chosen
+    assert inventory.select(f"tag:t-{chosen}") == inventory.select(chosen) == (device,)
+    assert device in inventory.select(chosen[0] + "*")
+    assert inventory.select("*") == inventory.enabled
+
+
+@given(NAMES)
+def test_a_chain_of_templates_is_followed_to_its_end(tmp_path_factory: pytest.TempPathFactory, user: str) -> None:
+    links = "\n".join(f"  t{n}: {{extends: t{n + 1}, tags: [x{n}]}}" for n in range(12))
+    text = f'version: 1\ntemplates:\n{links}\n  t12: {{host: h, user: "{user}"}}\ndevices:\n  d: {{extends: t0}}\n'
+    path = tmp_path_factory.mktemp("chain") / "inventory.yaml"
+    path.write_text(text)
+    try:
+        device = load_inventory(path).pick("d")
+    except InventoryError as error:
+        assert "user" in str(error) and not user[0].isalpha()
+        return
+    assert device.user == user
+    assert device.tags == tuple(f"x{n}" for n in reversed(range(12)))
