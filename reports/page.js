@@ -39,7 +39,7 @@
       Plotly.relayout(plot, { template: templates.light, width: 660, height: layout.height });
     }
   });
-  addEventListener("afterprint", drawAll);
+  addEventListener("afterprint", () => drawAll().then(() => plots.forEach(Plotly.Plots.resize)));
 
   const table = document.getElementById("measurements");
   if (table) {

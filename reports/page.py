@@ -21,7 +21,7 @@ from reports import headlines, provenance, summary, theme
 from reports.figures import FIGURES
 from reports.figures.base import Chart
 from reports.sheet import sheet
-from reports.tables import read
+from reports.tables import read, text
 
 _HERE = Path(__file__).parent
 
@@ -72,7 +72,7 @@ def render(tables: Mapping[str, pd.DataFrame], title: str) -> str:
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        title=title,
+        title=text(title),
         policy=_policy(scripts),
         style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         scripts=scripts,
@@ -129,7 +129,7 @@ def _policy(scripts: Iterable[str]) -> str:
 
 def _json(data: object) -> Markup:
     """JSON that no HTML parser can leave: what could end or open an element is written as an escape."""
-    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    content = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return Markup(text)
+        content = content.replace(character, f"\\u{ord(character):04x}")
+    return Markup(content)

@@ -139,7 +139,7 @@ def _read(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
             raise TableError(f"table {name!r} has no column {column!r} ({COLUMNS[name][column][1]}); found: {found}")
     return pd.DataFrame(
         {
-            column: [_number(x) if kind is NUMBER else _text(x) for x in frame[column]]
+            column: [_number(x) if kind is NUMBER else text(x) for x in frame[column]]
             for column, (kind, _) in COLUMNS[name].items()
         }
     ).astype({column: _dtype(kind) for column, (kind, _) in COLUMNS[name].items()})
@@ -157,7 +157,9 @@ def _number(value: object) -> float:
     return number if math.isfinite(number) else math.nan
 
 
-def _text(value: object) -> str:
+def text(value: object) -> str:
+    """Any value as text that can be written as UTF-8; "" for what is absent."""
     if value is None or value is pd.NA or value is pd.NaT or (isinstance(value, float) and math.isnan(value)):
         return ""
-    return str(value)
+    # A lone surrogate cannot be written as UTF-8.
+    return str(value).encode(errors="replace").decode()

@@ -59,9 +59,13 @@ def plot(alt: str, height: int, **layout: Any) -> go.Figure:
 LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
 
 
+_LONGEST_LABEL = 48
+
+
 def escape(text: str) -> str:
-    """Text as plotly shows it literally: its labels understand a few HTML tags."""
-    return html.escape(text, quote=False)
+    """Text as plotly shows it literally: its labels understand a few HTML tags. Long text would squeeze the plot."""
+    shown = text if len(text) <= _LONGEST_LABEL else text[: _LONGEST_LABEL - 1] + "…"
+    return html.escape(shown, quote=False)
 
 
 def escaped(texts: Sequence[str]) -> list[str]:

@@ -64,7 +64,7 @@ def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.F
         barmode="group",
         bargap=0.25,
         xaxis={**_shape_axis(shapes), "title": {"text": f"Shape N{TIMES}K"}},
-        yaxis={"title": {"text": f"{unit} at M = {m:.0f}"}, "rangemode": "tozero"},
+        yaxis={"title": {"text": f"{unit} at M = {m:.0f}"}, "range": [0, 1.08 * best[metric]]},
     )
     for name, color, _, rows in _series(kernels):
         figure.add_bar(

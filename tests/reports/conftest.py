@@ -1,7 +1,12 @@
-"""A made-up run of a small model (4 blocks of 7 linears), with all the tables a report knows."""
+"""A made-up run of a small model (4 blocks of 7 linears), and a real browser to look at its report with."""
 
 import hashlib
 import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -39,9 +44,8 @@ def _models() -> pd.DataFrame:
         ("w2a8g64", "uniform", 2.25, 214.8, 2.1, 0.31, 6990.0, 2240.0),
         ("allocated", "allocated", 4.61, 28.97, 0.021, 0.917, 8420.0, 1878.0),
     ]
-    frame = pd.DataFrame(
-        rows, columns=["label", "kind", "bits_per_weight", "perplexity", "kl_mean", "same_top", "prefill_tps", "decode_tps"]
-    )
+    columns = ["label", "kind", "bits_per_weight", "perplexity", "kl_mean", "same_top", "prefill_tps", "decode_tps"]
+    frame = pd.DataFrame(rows, columns=columns)
     spread = np.array([0.006, 0.011, 0.008, 0.03, 0.009, 0.007])
     off = np.array([0.012, -0.021, 0.034, 0.081, -0.028, 0.017])
     for metric in ("prefill_tps", "decode_tps"):
@@ -64,7 +68,13 @@ def _models() -> pd.DataFrame:
 
 
 def _kernels() -> pd.DataFrame:
-    cost = {"fp16": (9.0, 14.0), "w8a8": (11.0, 46.0), "w4a8g128": (13.0, 38.0), "w3a8g128": (7.5, 29.0), "w2a8g64": (8.5, 34.0)}
+    cost = {
+        "fp16": (9.0, 14.0),
+        "w8a8": (11.0, 46.0),
+        "w4a8g128": (13.0, 38.0),
+        "w3a8g128": (7.5, 29.0),
+        "w2a8g64": (8.5, 34.0),
+    }
     rows = []
     for scheme, (gbps, gops) in cost.items():
         for n, k in sorted(set(SHAPES.values())):
@@ -72,7 +82,8 @@ def _kernels() -> pd.DataFrame:
                 us = max(n * k * BITS[scheme] / 8 / gbps, 2 * m * n * k / gops) / 1e3 + 0.4
                 rows.append(
                     {
-                        "scheme": scheme, "variant": "fp16_avx2" if scheme == "fp16" else "a8_avx2", "n": n, "k": k, "m": m,
+                        "scheme": scheme, "variant": "fp16_neon" if scheme == "fp16" else "a8_dotprod",
+                        "n": n, "k": k, "m": m,
                         "latency_us": us, "low_us": us * 0.98, "high_us": us * 1.03, "launches": 5, "iterations": 200,
                         "gops": 2e-3 * m * n * k / us, "gbps": 1e-3 * n * k * BITS[scheme] / 8 / us,
                     }
@@ -100,7 +111,8 @@ def _layers(sensitivity: pd.DataFrame) -> pd.DataFrame:
         rows.append(
             {
                 "layer": layer, "block": block, "kind": kind, "scheme": scheme, "bits_per_weight": BITS[scheme],
-                "kl": own[scheme], "decode_us": n * k * BITS[scheme] / 8 / 11e3 + 0.4, "bytes": n * k * BITS[scheme] / 8,
+                "kl": own[scheme], "decode_us": n * k * BITS[scheme] / 8 / 11e3 + 0.4,
+                "bytes": n * k * BITS[scheme] / 8,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
@@ -124,7 +136,9 @@ def _pareto(models: pd.DataFrame) -> pd.DataFrame:
 
 
 def _provenance(models: pd.DataFrame, kernels: pd.DataFrame) -> pd.DataFrame:
-    subjects = [("latency", "latency", "ns", {"scheme": r.scheme, "n": r.n, "k": r.k, "m": r.m}) for r in kernels.itertuples()]
+    subjects: list[tuple[str, str, str, dict[str, Any]]] = [
+        ("mm", "latency", "ns", {"scheme": r.scheme, "n": r.n, "k": r.k, "m": r.m}) for r in kernels.itertuples()
+    ]
     for label in models["label"]:
         subjects += [("llm", "decode", "ns", {"model": label, "phase": "decode", "tokens": 64})]
         subjects += [("accuracy", "logprob", "nats", {"model": label, "window": 256})]
@@ -151,15 +165,17 @@ def tables() -> dict[str, pd.DataFrame]:
     """Every table of a report, freshly made: tests may change them."""
     models, kernels, sensitivity = _models(), _kernels(), _sensitivity()
     facts = {
-        "cpu": "Cortex-A76", "cores": "4", "clock": "2.4 GHz, governor performance", "isa": "neon, dotprod, fp16",
-        "last-level cache": "2.1 MB", "memory": "8.6 GB", "kernel": "6.12.25-v8+", "libc": "static musl", "temperature": "48 °C",
+        "cpu": "Cortex-A76", "cores": "4", "clock": "2.4 GHz, governor performance",
+        "isa": "neon, dotprod, fp16", "last-level cache": "2.1 MB", "memory": "8.6 GB", "kernel": "6.12.25-v8+",
+        "libc": "static musl", "temperature": "48 °C",
     }  # fmt: skip
     return {
         "run": pd.DataFrame(
             [
                 {
-                    "run_id": "20260504-1012-7f3a", "created": "2026-05-04T10:12:31Z", "device": "pi5-a", "model": "wren-3m",
-                    "recipe": "gptq", "command": "bench --device pi5-a --recipe gptq --budget decode_ms=0.55",
+                    "run_id": "20260504-1012-7f3a", "created": "2026-05-04T10:12:31Z", "device": "pi5-a",
+                    "model": "wren-3m", "recipe": "gptq",
+                    "command": "bench --device pi5-a --recipe gptq --budget decode_ms=0.55",
                     "agent_sha256": _sha("agent"), "git_commit": _sha("commit")[:40], "bench_version": "0.1.0",
                 }
             ]
@@ -172,3 +188,64 @@ def tables() -> dict[str, pd.DataFrame]:
         "pareto": _pareto(models),
         "provenance": _provenance(models, kernels),
     }  # fmt: skip
+
+
+class Browser:
+    """Headless Chromium with a window of chosen size and theme, and a record of what the page said and asked for."""
+
+    def __init__(self, driver: Any, folder: Path) -> None:
+        self.driver = driver
+        self._page = folder / "page.html"
+
+    def open(self, html: str, width: int = 1280, theme: str = "light") -> None:
+        """Show a page (until its script says it is ready) in a window 900 pixels high."""
+        size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+        self.console(), self.requests()
+        self._page.write_text(html, encoding="utf-8")
+        self.driver.get(self._page.as_uri())
+        self.wait("return document.documentElement.dataset.ready")
+
+    def wait(self, script: str) -> None:
+        """Wait until a script returns something true."""
+        end = time.monotonic() + 60
+        while not self.run(script):
+            assert time.monotonic() < end, f"not true after 60 s: {script}; console: {self.console()}"
+            time.sleep(0.05)
+
+    def run(self, script: str, *arguments: Any) -> Any:
+        return self.driver.execute_script(script, *arguments)
+
+    def console(self) -> list[str]:
+        """What the console said since the last call."""
+        return [entry["message"] for entry in self.driver.get_log("browser")]
+
+    def requests(self) -> list[str]:
+        """The addresses requested since the last call, without the page itself and data inside it."""
+        events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
+        sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+        return [url for url in sent if url != self._page.as_uri() and not url.startswith("data:")]
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """One browser for all tests; without one they fail and say what to install."""
+    chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or chromedriver is None:
+        pytest.fail("the report is tested in a real browser: apt-get install chromium chromium-driver")
+    from selenium import webdriver
+
+    folder = tmp_path_factory.mktemp("browser")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    # No sandbox: containers run the tests as root. The other switches keep the browser itself off the network.
+    for switch in ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync",
+                   "disable-dev-shm-usage", "disable-background-networking", "disable-component-update",
+                   f"user-data-dir={folder / 'profile'}"):  # fmt: skip
+        options.add_argument(f"--{switch}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(chromedriver))
+    yield Browser(driver, folder)
+    driver.quit()

@@ -1,0 +1,135 @@
+"""The figures as values: what they show, and that absent values never stop them."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from reports.figures import FIGURES
+from reports.figures.base import Chart, escape, log_axis
+from reports.tables import COLUMNS, NUMBER, read
+
+Tables = dict[str, pd.DataFrame]
+CHARTS = {name: chart for charts in FIGURES.values() for name, chart in charts.items()}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_a_figure_describes_itself_in_words(tables: Tables, name: str) -> None:
+    """Every figure has traces, a height and a text alternative that mentions no absent value."""
+    figure = CHARTS[name].figure(read(tables))
+    assert figure is not None and len(figure.data) > 0
+    assert figure.layout.height >= 300
+    assert len(figure.layout.meta["alt"]) > 40
+    assert "nan" not in figure.layout.meta["alt"]
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_needs_names_documented_columns(name: str) -> None:
+    chart = CHARTS[name]
+    assert all(column in COLUMNS[table] for table, columns in chart.needs.items() for column in columns)
+    assert all(table in COLUMNS for table in chart.also)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), share=st.sampled_from([0.05, 0.5, 0.95]))
+def test_absent_and_odd_numbers_never_stop_a_figure(tables: Tables, seed: int, share: float) -> None:
+    """Numbers may be missing, zero, negative or infinite: a figure is drawn as strict JSON, or says why not."""
+    random = np.random.default_rng(seed)
+    damaged = {name: frame.copy() for name, frame in tables.items()}
+    for name, columns in COLUMNS.items():
+        for column, (kind, _) in columns.items():
+            if kind is NUMBER:
+                values = damaged[name][column].to_numpy(dtype=float, copy=True)
+                hit = random.random(len(values)) < share
+                values[hit] = random.choice([np.nan, 0.0, -1.0, np.inf], size=int(hit.sum()))
+                damaged[name][column] = values
+    known = read(damaged)
+    for chart in CHARTS.values():
+        figure = chart.figure(known)
+        if figure is None:
+            assert chart.lack(known)
+        else:
+            json.dumps(json.loads(figure.to_json()), allow_nan=False)
+
+
+def _chart(name: str, tables: Tables) -> dict:  # type: ignore[type-arg]  # plotly JSON
+    figure = CHARTS[name].figure(read(tables))
+    assert figure is not None
+    return json.loads(figure.to_json())  # type: ignore[no-any-return]
+
+
+def test_latency_bars_carry_asymmetric_intervals(tables: Tables) -> None:
+    (bars,) = _chart("decode", tables)["data"]
+    row = tables["models"].iloc[0]
+    assert bars["error_x"]["array"][0] == pytest.approx(row["decode_tps_high"] - row["decode_tps"])
+    assert bars["error_x"]["arrayminus"][0] == pytest.approx(row["decode_tps"] - row["decode_tps_low"])
+
+
+def test_a_model_without_divergence_is_a_line_on_the_pareto_figure(tables: Tables) -> None:
+    """KL 0 has no place on a log axis: the baseline is a vertical line at its time."""
+    layout = _chart("pareto", tables)["layout"]
+    assert [shape["x0"] for shape in layout["shapes"]] == [pytest.approx(tables["models"]["decode_ms"][0])]
+    assert layout["annotations"][0]["text"].startswith("fp16: KL 0")
+
+
+def test_bits_are_placed_by_kind_and_block(tables: Tables) -> None:
+    (grid,) = _chart("bits", tables)["data"]
+    row = tables["layers"].iloc[2 * 7 + 6]
+    assert (row["block"], row["kind"]) == (2, "down_proj")
+    assert grid["z"][6][2] == row["bits_per_weight"]
+    assert row["layer"] in grid["customdata"][6][2]
+
+
+def test_sensitivity_shows_the_coarsest_scheme(tables: Tables) -> None:
+    figure = _chart("sensitivity", tables)
+    assert "w2a8g64" in figure["layout"]["xaxis"]["title"]["text"]
+    table = tables["sensitivity"]
+    first = table[(table["layer"] == tables["layers"]["layer"][0]) & (table["scheme"] == "w2a8g64")]["kl"].item()
+    assert figure["data"][0]["z"][0][0] == pytest.approx(np.log10(first))
+
+
+def test_a_scheme_that_ran_in_two_variants_is_two_series(tables: Tables) -> None:
+    kernels = tables["kernels"]
+    tables["kernels"] = pd.concat([kernels, kernels[kernels["scheme"] == "w8a8"].assign(variant="a8_scalar")])
+    names = {trace["name"] for trace in _chart("kernel-bandwidth", tables)["data"]}
+    assert {"w8a8 a8_dotprod", "w8a8 a8_scalar", "fp16"} <= names
+
+
+def test_the_prediction_band_is_five_percent(tables: Tables) -> None:
+    band = _chart("predicted-decode", tables)["data"][0]
+    low, high = min(band["x"]), max(band["x"])
+    assert band["y"] == pytest.approx([0.95 * low, 0.95 * high, 1.05 * high, 1.05 * low])
+
+
+def test_many_blocks_leave_words_out_of_the_cells(tables: Tables) -> None:
+    """Forty blocks: no text in cells, a colour bar instead."""
+    layers = tables["layers"]
+    tables["layers"] = pd.concat([layers.assign(block=layers["block"] + 4 * i) for i in range(10)])
+    figure = _chart("bits", tables)
+    assert figure["data"][0].get("texttemplate", "") == ""
+    assert figure["layout"]["coloraxis"]["showscale"] is True
+
+
+def test_labels_are_literal_and_short() -> None:
+    assert escape("<b>&") == "&lt;b&gt;&amp;"
+    assert len(escape("x" * 1000)) < 50
+
+
+@pytest.mark.parametrize("values, ticks", [([3.0, 40], True), ([1e-6, 1], False), ([], False), ([0.0, -1], False)])
+def test_a_log_axis_has_ticks_to_read(values: list[float], ticks: bool) -> None:
+    """1-2-5 ticks over few decades, powers of ten over many."""
+    axis = log_axis(pd.Series(values, dtype=float))
+    assert axis["type"] == "log"
+    assert ("tickvals" in axis) == ticks
+
+
+def test_what_is_lacking_is_said_in_words(tables: Tables) -> None:
+    chart = Chart("t", "c", lambda frame: None, needs={"models": ("decode_tps", "bytes")})
+    empty = read({})
+    assert chart.figure(empty) is None
+    assert chart.lack(empty) == "the table “models” is missing or empty"
+    tables["models"]["bytes"] = np.nan
+    assert chart.lack(read(tables)) == "no row of the table “models” has decode_tps and bytes"
