@@ -1,1 +1,284 @@
-int main() { return 0; }
+// Every variant against the reference, on shapes and values chosen to break them.
+//
+//   mm_test [--expect scalar,avx2]     exit 0 when all agree and exactly these instruction sets can run here (default: all compiled ones)
+//   mm_test --pack BITS N K            codes, one byte each, from standard input; the packed layout on standard output
+#include "mm/mm.h"
+
+#include <math.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <set>
+#include <string>
+#include <vector>
+
+#include "base/half.h"
+
+namespace {
+
+int passed = 0, failed = 0;
+
+void expect(bool ok, const std::string& claim) {
+  ++(ok ? passed : failed);
+  if (!ok && failed <= 20) fprintf(stderr, "FAILED %s\n", claim.c_str());
+}
+
+struct Random {
+  uint64_t state;
+  uint32_t next() {  // xorshift64*, Vigna 2016
+    state ^= state >> 12, state ^= state << 25, state ^= state >> 27;
+    return (uint32_t)(state * 0x2545f4914f6cdd1d >> 32);
+  }
+  float uniform() { return (float)next() * 0x1p-31f - 1; }
+};
+
+enum class Fill { kLowest, kHighest, kRandom };
+
+struct Case {
+  int n, k, group;  // group 0: none
+  int m;
+  Fill codes, activations;
+
+  int n_padded() const { return (n + 7) / 8 * 8; }
+  int k_padded() const { return (k + 31) / 32 * 32; }
+  int group_or_k() const { return group ? group : k_padded(); }
+  std::string text() const {
+    return "n=" + std::to_string(n) + " k=" + std::to_string(k) + " group=" + std::to_string(group) + " m=" + std::to_string(m) +
+           " fills=" + std::to_string((int)codes) + "," + std::to_string((int)activations);
+  }
+};
+
+// Odd row counts, columns that need padding, last groups that are shorter, groups long enough to overflow a 16-bit sum.
+std::vector<Case> cases() {
+  const int shapes[][3] = {{8, 32, 32},   {1, 32, 0},    {13, 64, 32},  {24, 96, 64},   {8, 96, 96},   {9, 128, 128}, {16, 172, 64},
+                           {8, 172, 0},   {8, 256, 128}, {31, 256, 96}, {16, 128, 256}, {8, 544, 0},   {8, 1120, 512}};
+  const Fill fills[][2] = {{Fill::kLowest, Fill::kHighest}, {Fill::kHighest, Fill::kHighest}, {Fill::kHighest, Fill::kLowest}, {Fill::kRandom, Fill::kRandom}};
+  std::vector<Case> all;
+  for (auto& [n, k, group] : shapes)
+    for (int m : {1, 2, 3, 4, 5, 17})
+      for (auto& [codes, activations] : fills) all.push_back({n, k, group, m, codes, activations});
+  return all;
+}
+
+constexpr float kUntouched = -12345.0f;
+constexpr uint16_t kNan = 0x7e00;
+
+// Operands of one product with strides larger than they need be: what lies between must be neither read nor written.
+struct Problem {
+  MmShape shape;
+  MmWeights weights;
+  MmActivations activations;
+  std::vector<uint8_t> plain, codes;  // as written, and packed
+  std::vector<uint16_t> scales, half_weights, half_activations;
+  std::vector<int8_t> q;
+  std::vector<float> token_scales, magnitude;  // magnitude[m][n]: sum |w| |a|
+  std::vector<int32_t> sums;
+
+  Problem(int weight_bits, int activation_bits, const Case& c) {
+    Random random{0x9e3779b97f4a7c15};
+    shape = {c.m, c.n_padded(), c.k_padded(), c.group_or_k()};
+    weight_bits == 16 ? make_half_weights(c, random) : make_packed_weights(weight_bits, c, random);
+    make_activations(activation_bits, c, random);
+    if (activation_bits == 16) measure(weight_bits, c);
+  }
+
+  static uint32_t code(Fill fill, int bits, Random& random) {
+    const uint32_t max = (1u << bits) - 1;
+    return fill == Fill::kLowest ? 0 : fill == Fill::kHighest ? max : random.next() & max;
+  }
+
+  void make_packed_weights(int bits, const Case& c, Random& random) {
+    plain.resize((size_t)c.n * c.k);
+    for (auto& each : plain) each = (uint8_t)code(c.codes, bits, random);
+    const size_t row_block = mm_codes_bytes(bits, 8, c.k), codes_stride = row_block + 64;
+    std::vector<uint8_t> packed(mm_codes_bytes(bits, c.n, c.k));
+    mm_pack(bits, c.n, c.k, plain.data(), packed.data());
+    const int blocks = shape.n / 8, groups = (shape.k + shape.group - 1) / shape.group;
+    codes.assign(blocks * codes_stride, 0xa5);
+    for (int b = 0; b < blocks; ++b) memcpy(&codes[b * codes_stride], &packed[b * row_block], row_block);
+    const size_t scales_stride = groups * 8 + 16;
+    scales.assign(blocks * scales_stride, kNan);
+    for (int n = 0; n < shape.n; ++n)
+      for (int g = 0; g < groups; ++g)
+        scales[n / 8 * scales_stride + g * 8 + n % 8] = n < c.n ? half_from_float(0.0625f * (1.5f + random.uniform())) : 0;
+    weights = {codes.data(), codes_stride, scales.data(), scales_stride};
+  }
+
+  void make_half_weights(const Case& c, Random& random) {
+    shape.n = c.n, shape.k = c.k;
+    half_weights.assign((size_t)c.n * (c.k + 24), kNan);
+    for (int n = 0; n < c.n; ++n)
+      for (int k = 0; k < c.k; ++k)
+        half_weights[(size_t)n * (c.k + 24) + k] = half_from_float(c.codes == Fill::kRandom ? random.uniform() : c.codes == Fill::kLowest ? -1.37f : 1.37f);
+    weights = {(const uint8_t*)half_weights.data(), (size_t)(c.k + 24) * 2, nullptr, 0};
+  }
+
+  void make_activations(int bits, const Case& c, Random& random) {
+    const int k_padded = c.k_padded(), groups = (k_padded + shape.group - 1) / shape.group;
+    std::vector<float> x((size_t)c.m * c.k);
+    for (auto& each : x) each = c.activations == Fill::kRandom ? random.uniform() * 3 : c.activations == Fill::kLowest ? -0.7f : 0.7f;
+    if (bits == 8) {
+      const size_t stride = k_padded + 32;
+      q.assign(c.m * stride, 99);
+      token_scales.resize(c.m);
+      sums.resize((size_t)c.m * (groups + 1));
+      mm_pack_a8(c.m, c.k, k_padded, shape.group, x.data(), c.k, q.data(), stride, token_scales.data(), sums.data(), groups + 1);
+      activations = {q.data(), stride, token_scales.data(), sums.data(), (size_t)groups + 1};
+      check_quantization(x, c);
+    } else {
+      const size_t stride = (size_t)(k_padded + 16) * 2;
+      half_activations.assign(c.m * stride / 2, kNan);
+      mm_pack_a16(c.m, c.k, k_padded, x.data(), c.k, half_activations.data(), stride);
+      activations = {half_activations.data(), stride, nullptr, nullptr, 0};
+    }
+  }
+
+  // FORMAT.md section 3, with the C library's rounding.
+  void check_quantization(const std::vector<float>& x, const Case& c) {
+    bool same = true;
+    for (int m = 0; m < c.m; ++m) {
+      float absmax = 0;
+      for (int k = 0; k < c.k; ++k) absmax = fmaxf(absmax, fabsf(x[m * c.k + k]));
+      for (int k = 0; k < shape.k; ++k) {
+        const float want = k < c.k ? fminf(fmaxf(rintf(x[m * c.k + k] * (127 / absmax)), -127), 127) : 0;
+        same &= q[m * activations.stride + k] == (int8_t)want;
+      }
+      same &= token_scales[m] == absmax / 127;
+    }
+    expect(same, "activation codes follow the definition: " + c.text());
+  }
+
+  double weight(int bits, const Case& c, int n, int k) const {
+    if (bits == 16) return half_to_float(half_weights[n * weights.codes_stride / 2 + k]);
+    const uint16_t scale = scales[n / 8 * weights.scales_stride + k / shape.group * 8 + n % 8];
+    return (plain[n * c.k + k] - (1 << (bits - 1))) * (double)half_to_float(scale);
+  }
+
+  void measure(int bits, const Case& c) {
+    magnitude.assign((size_t)shape.m * shape.n, 0);
+    for (int m = 0; m < c.m; ++m)
+      for (int n = 0; n < c.n; ++n)
+        for (int k = 0; k < c.k; ++k)
+          magnitude[m * shape.n + n] += (float)fabs(weight(bits, c, n, k) * half_to_float(half_activations[m * activations.stride / 2 + k]));
+  }
+
+  size_t y_stride() const { return shape.n + 5; }
+
+  template <class Product>
+  std::vector<float> product(Product run) const {
+    std::vector<float> y(shape.m * y_stride(), kUntouched);
+    const MmOutput output = {y.data(), y_stride()};
+    run(&shape, &weights, &activations, &output);
+    return y;
+  }
+
+  bool agrees(const std::vector<float>& got, const std::vector<float>& want) const {
+    if (magnitude.empty()) return memcmp(got.data(), want.data(), got.size() * sizeof(float)) == 0;
+    for (size_t i = 0; i < got.size(); ++i) {
+      const size_t m = i / y_stride(), n = i % y_stride();
+      const float tolerance = n < (size_t)shape.n ? 1e-5f * magnitude[m * shape.n + n] : 0;
+      if (!(fabsf(got[i] - want[i]) <= tolerance)) return false;
+    }
+    return true;
+  }
+};
+
+void check_scheme(int weight_bits, int activation_bits) {
+  for (const Case& c : cases()) {
+    const Problem problem(weight_bits, activation_bits, c);
+    const auto want = problem.product([&](auto... operands) { mm_reference(weight_bits, activation_bits, operands...); });
+    for (const MmVariant* v = kMmVariants; v->name; ++v) {
+      if (v->weight_bits != weight_bits || v->activation_bits != activation_bits || !mm_runnable(v)) continue;
+      expect(problem.agrees(problem.product(v->kernel), want), std::string(v->name) + " equals the reference: " + c.text());
+    }
+  }
+}
+
+void check_find() {
+  for (const MmVariant* v = kMmVariants; v->name; ++v) {
+    const std::string name = v->name;
+    expect((mm_find(v->weight_bits, v->activation_bits, 1, v->name) == v) == mm_runnable(v), name + " is found by name where it runs");
+    expect(mm_find(v->weight_bits ^ 1, v->activation_bits, 1, v->name) == nullptr, name + " is not found for other bits");
+    const MmVariant* decode = mm_find(v->weight_bits, v->activation_bits, 1, nullptr);
+    const MmVariant* prefill = mm_find(v->weight_bits, v->activation_bits, 128, nullptr);
+    expect(decode && decode->tile_m == 1 && prefill && prefill->tile_m > 1, name + "'s scheme has a tile for decoding and one for prefill");
+  }
+  expect(mm_find(4, 8, 1, "mm_w4a8_1x8x4_abacus") == nullptr, "an unknown name finds nothing");
+  expect(mm_find(1, 8, 1, nullptr) == nullptr, "an unsupported width finds nothing");
+}
+
+// All finite halves survive the way to float and back, and every float rounds to the nearer neighbour, ties to even.
+void check_halves() {
+  bool exact = true, rounds = true;
+  for (uint32_t h = 0; h < 0x7c00; ++h) {
+    const float low = half_to_float((uint16_t)h), high = h + 1 < 0x7c00 ? half_to_float((uint16_t)(h + 1)) : 65536.0f;
+    exact &= half_from_float(low) == h && half_from_float(-low) == (h | 0x8000) && low == (h < 1024 ? h * 0x1p-24f : ldexpf(1024 + h % 1024, (int)(h / 1024) - 25));
+    const float middle = (low + high) / 2;
+    rounds &= half_from_float(middle) == h + h % 2;
+    rounds &= half_from_float(nextafterf(middle, 0)) == h && half_from_float(nextafterf(middle, 1e9f)) == h + 1;
+  }
+  expect(exact, "halves convert to float and back exactly");
+  expect(rounds, "floats round to the nearest half, ties to even");
+  expect(half_from_float(INFINITY) == 0x7c00 && isnan(half_to_float(half_from_float(NAN))) && isinf(half_to_float(0xfc00)), "infinity and NaN stay");
+}
+
+std::set<std::string> isas(bool only_runnable) {
+  std::set<std::string> found;
+  for (const MmVariant* v = kMmVariants; v->name; ++v)
+    if (!only_runnable || mm_runnable(v)) found.insert(v->isa);
+  return found;
+}
+
+std::set<std::string> split(const std::string& list) {
+  std::set<std::string> words;
+  for (size_t at = 0; at <= list.size();) {
+    const size_t comma = list.find(',', at) == std::string::npos ? list.size() : list.find(',', at);
+    words.insert(list.substr(at, comma - at));
+    at = comma + 1;
+  }
+  return words;
+}
+
+std::string join(const std::set<std::string>& words) {
+  std::string list;
+  for (const auto& word : words) list += (list.empty() ? "" : ",") + word;
+  return list;
+}
+
+int pack_standard_input(int bits, int n, int k) {
+  if (bits < 2 || bits > 8 || n < 1 || k < 1) {
+    fprintf(stderr, "mm_test --pack: expected bits 2..8, n and k of at least 1\n");
+    return 2;
+  }
+  std::vector<uint8_t> codes((size_t)n * k), packed(mm_codes_bytes(bits, n, k));
+  if (fread(codes.data(), 1, codes.size(), stdin) != codes.size()) {
+    fprintf(stderr, "mm_test --pack: expected %zu bytes on standard input\n", codes.size());
+    return 2;
+  }
+  mm_pack(bits, n, k, codes.data(), packed.data());
+  return fwrite(packed.data(), 1, packed.size(), stdout) == packed.size() ? 0 : 1;
+}
+
+int run_tests(const std::set<std::string>& expected) {
+  const std::string runnable = join(isas(true));
+  expect(runnable == join(expected), "instruction sets that run here are " + runnable + ", expected " + join(expected));
+  check_halves();
+  check_find();
+  for (int bits = 2; bits <= 8; ++bits)
+    for (int activation_bits : {8, 16}) check_scheme(bits, activation_bits);
+  check_scheme(16, 16);
+  printf("%s: %d passed, %d failed\n", runnable.c_str(), passed, failed);
+  return failed ? 1 : 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 5 && !strcmp(argv[1], "--pack")) return pack_standard_input(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+  if (argc == 3 && !strcmp(argv[1], "--expect")) return run_tests(split(argv[2]));
+  if (argc == 1) return run_tests(isas(false));
+  fprintf(stderr, "usage: mm_test [--expect isa,isa] | mm_test --pack BITS N K\n");
+  return 2;
+}
