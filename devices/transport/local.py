@@ -31,7 +31,7 @@ class LocalTransport:
                 start_new_session=True,
             )
         except OSError as error:
-            capture.feed_stderr(f"{argv[0]}: {error.strerror}".encode())
+            capture.feed_stderr(f"{error.filename or argv[0]}: {error.strerror}".encode())
             status = _NOT_FOUND if isinstance(error, FileNotFoundError) else _NOT_EXECUTABLE
             return capture.finish(argv, status)
         deadline = time.monotonic() + timeout_s

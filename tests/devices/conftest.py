@@ -80,7 +80,8 @@ def start_server(folder: Path, port: int = 0, extra: str = SFTP) -> Server:
     config = folder / "sshd_config"
     config.write_text(
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder / 'host_key'}\nAuthorizedKeysFile {authorized}\n"
-        f"UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n{extra}"
+        f"UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\n"
+        f"PermitRootLogin prohibit-password\n{extra}"
     )
     log = (folder / "sshd.log").open("ab")
     process = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)

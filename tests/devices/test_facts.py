@@ -151,7 +151,7 @@ def test_this_machine_says_the_truth(local: Session) -> None:
 
 def test_a_device_without_a_shell_is_an_error_that_says_so() -> None:
     answer = Answer(argv=["sh", "-c", SCRIPT], returncode=1, stdout="", stderr="This account is not available.")
-    with pytest.raises(DeviceError, match="expected a POSIX shell.*not available"):
+    with pytest.raises(DeviceError, match=r"expected a POSIX shell.*not available"):
         Linux().facts(recorded_session(Recording(version=1, commands=[answer])))
 
 

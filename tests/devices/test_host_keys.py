@@ -129,7 +129,7 @@ def test_no_key_of_ours_is_refused_with_what_to_do(server: Any) -> None:
 
 
 def test_a_missing_identity_file_is_named(server: Any) -> None:
-    with pytest.raises(UnreachableError, match="identity_file .*nowhere does not exist"):
+    with pytest.raises(UnreachableError, match=r"identity_file .*nowhere does not exist"):
         open_session(replace(server.device, identity_file=server.folder / "nowhere"))
 
 

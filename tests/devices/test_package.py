@@ -15,7 +15,8 @@ REPOSITORY = Path(__file__).parents[2]
 
 def test_importing_devices_loads_nothing_slow() -> None:
     """`bench --help` starts at once: ssh and validation are loaded when they are needed."""
-    code = "import devices, sys; print([m for m in ('paramiko', 'fabric', 'pydantic', 'yaml', 'torch') if m in sys.modules])"
+    slow = ["paramiko", "fabric", "pydantic", "yaml", "torch"]
+    code = f"import devices, sys; print([name for name in {slow} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=REPOSITORY, check=True)
     assert done.stdout == "[]\n"
 

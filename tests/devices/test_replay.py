@@ -59,11 +59,11 @@ def test_an_inventory_can_list_a_recording(recording: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_every_transport_opens_a_session(name: str, recording: Path, request: pytest.FixtureRequest) -> None:
+def test_every_transport_opens_a_session(name: str, recording: Path, ssh: Session) -> None:
     devices = {
-        "local": lambda: Device(name="x", transport="local"),
-        "ssh": lambda: request.getfixturevalue("ssh").device,
-        "replay": lambda: Device(name="x", transport="replay", host=str(recording)),
+        "local": Device(name="x", transport="local"),
+        "ssh": ssh.device,
+        "replay": Device(name="x", transport="replay", host=str(recording)),
     }
-    with open_session(devices[name]()) as session:
+    with open_session(devices[name]) as session:
         assert session.run(["uname", "-m"]).stdout.strip()

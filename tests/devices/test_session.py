@@ -46,7 +46,7 @@ def test_any_text_is_quoted_exactly(ssh: Session, arguments: list[str]) -> None:
 def test_a_file_name_that_is_not_utf8_arrives_exactly(session: Session, tmp_path: Path) -> None:
     name = os.fsdecode(b"caf\xe9")
     session.run(["touch", f"{tmp_path}/{name}"]).check()
-    assert b"caf\xe9" in os.listdir(os.fsencode(tmp_path))
+    assert name in {path.name for path in tmp_path.iterdir()}
 
 
 def test_nul_in_an_argument_is_refused(session: Session) -> None:
@@ -65,7 +65,7 @@ def test_check_raises_with_what_the_command_said(session: Session) -> None:
 
 
 def test_a_signal_is_128_plus_its_number_as_in_a_shell(session: Session) -> None:
-    """The scheduler can tell an illegal instruction (SIGILL) from a full memory (SIGKILL), and both from a lost link."""
+    """The scheduler can tell an illegal instruction (132) from a full memory (137), and both from a lost link."""
     for number in (signal.SIGKILL, signal.SIGILL, signal.SIGSEGV):
         assert session.run(["sh", "-c", f"kill -{number.value} $$"]).returncode == 128 + number
     assert session.run(["echo", "still here"]).stdout == "still here\n"
@@ -214,7 +214,7 @@ def test_put_onto_a_folder_is_refused_and_leaves_nothing(session: Session, tmp_p
 def test_put_where_no_folder_can_be_made_is_refused(session: Session, tmp_path: Path) -> None:
     source = tmp_path / "source"
     source.write_bytes(b"x")
-    with pytest.raises(TransferError, match="Not a directory|File exists|not a directory"):
+    with pytest.raises(TransferError, match=r"Not a directory|File exists|not a directory"):
         session.put(source, f"{source}/below-a-file")
 
 
