@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 
-from devices.device import Device
+from devices.device import Device, Target
 from harness.artifact import Artifact, artifact_of
+from harness.build import build_agent
 from harness.job import Job
 from harness.store import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
 
-FAKE_AGENT = '''#!{python}
+FAKE_AGENT = '''#!{python} -IS
 """Speaks PROTOCOL.md. Logs each call beside the bench folder; `--case` schemes that name a fault have it."""
 import json, os, pathlib, signal, sys, time
 
@@ -74,6 +75,12 @@ def agent(tmp_path: Path) -> Artifact:
     path = tmp_path / "fake-agent"
     path.write_text(FAKE_AGENT.replace("{python}", sys.executable))
     return artifact_of("agent", path)
+
+
+@pytest.fixture(scope="session")
+def real_agent() -> Callable[[str], Artifact]:
+    """The agent of a preset (`x86_64-linux`), built from this checkout; the user's cache makes the second run fast."""
+    return lambda preset: build_agent(Target(*preset.split("-")[:1]))
 
 
 @pytest.fixture

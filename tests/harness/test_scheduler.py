@@ -1,6 +1,10 @@
 """Every answer is stored as it comes, no answer is asked for twice, and no device can harm another."""
 
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +22,8 @@ from harness.errors import InfrastructureError, UnsupportedError, UsageError
 from harness.job import Job
 from harness.scheduler import DeviceWork, Event, Outcome, run_jobs
 from harness.store import Store
+
+ROOT = Path(__file__).parents[2]
 
 MakeDevice = Callable[[str], Device]
 MakeJob = Callable[..., Job]
@@ -100,7 +106,7 @@ def test_the_order_is_that_of_the_seed(
     calls: Callable[[str], list[str]],
     tmp_path: Path,
 ) -> None:
-    jobs = tuple(mm_job("a", f"w4a8:{n}x32:1", launches=2) for n in range(8, 48, 8))
+    jobs = tuple(mm_job("a", f"w4a8:{n}x32:1", launches=2) for n in range(8, 32, 8))
     orders = []
     for number in range(2):
         fresh = Store(tmp_path / f"{number}.sqlite")
@@ -147,6 +153,43 @@ def test_a_run_interrupted_midway_goes_on_where_it_stopped(
     assert statuses(run(work)) == ["measured"] * 2
     assert len(calls("a")) == 6
     assert all(len(stored.measurement.launches) == 3 for stored in store.measurements())
+
+
+RUN_IN_A_PROCESS = """
+import sys
+from pathlib import Path
+from devices.device import Device
+from harness.artifact import artifact_of
+from harness.job import Job
+from harness.probes.latency import mm_job
+from harness.scheduler import DeviceWork, run_jobs
+from harness.store import Store
+
+store, agent = Store(Path(sys.argv[1])), artifact_of("agent", Path(sys.argv[2]))
+device = Device("a", family="local", transport="local", root=sys.argv[3])
+job = mm_job({"machine": "a"}, agent.sha256, ["slow:8x32:1"], launches=4)
+outcomes = run_jobs([DeviceWork(device, (job,))], store, store.begin_run("a", "bench", {}), [agent])
+print(*(outcome.status for outcome in outcomes))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_killed_loses_at_most_the_launch_under_way(
+    tmp_path: Path, store: Store, agent: Artifact, calls: Callable[[str], list[str]], number: signal.Signals
+) -> None:
+    words = [tmp_path / "store" / "results.sqlite", agent.path, tmp_path / "devices" / "a"]
+    argv = [sys.executable, "-c", RUN_IN_A_PROCESS, *map(str, words)]
+    with subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 60
+        while not store.measurements() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(number)
+    stored = len(store.measurements()[0].measurement.launches)
+    assert 1 <= stored < 4
+    before = len(calls("a"))
+    assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "measured\n"
+    assert len(calls("a")) - before == 4 - stored
+    assert len(store.measurements()[0].measurement.launches) == 4
 
 
 def test_a_killed_process_is_tried_again_and_its_history_kept(
