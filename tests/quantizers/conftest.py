@@ -44,6 +44,11 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def untied_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("untied"), tie_word_embeddings=False, num_hidden_layers=1)
+
+
+@pytest.fixture(scope="session")
 def loaded(model_folder: Path) -> LoadedModel:
     return load(str(model_folder))
 
