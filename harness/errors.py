@@ -4,7 +4,8 @@ BenchError
 ├── UsageError            2   the request cannot be understood
 ├── InfrastructureError   3   a device, a build or the store failed; nothing is known about the model
 ├── InvalidMeasurement    4   it ran, but the numbers cannot be trusted
-└── UnsupportedError      5   understood, but this model or device cannot do it
+├── UnsupportedError      5   understood, but this model or device cannot do it
+└── Interrupted         130   stopped by the user; what was measured is stored
 A regression found by `bench compare` is exit status 1, and no error.
 """
 
@@ -29,3 +30,7 @@ class InvalidMeasurement(BenchError):
 
 class UnsupportedError(BenchError):
     exit_code = 5
+
+
+class Interrupted(BenchError):
+    exit_code = 130  # 128 + SIGINT, as shells report it

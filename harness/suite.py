@@ -110,7 +110,7 @@ class Suite(BaseModel):
 
 @dataclass(frozen=True)
 class Step:
-    """A line of the plan that `--dry-run` prints; seconds are a guess from a laptop core and a model of a few million weights."""
+    """A line of what `--dry-run` prints; seconds are a guess for one core and a model of a few million weights."""
 
     name: str
     what: str
@@ -136,6 +136,7 @@ def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
     passes = (suite.iterations + 1) * (suite.prefill + suite.decode) * 0.0005
     llm = suite.launches * (LAUNCH_S + passes)
     score = LAUNCH_S + tokens * SCORE_S_PER_TOKEN
+    uniform = deployed * (QUANTIZE_S + llm + score)
     return [
         Step("build", "agent for each device (cached)", 1.0),
         Step("reference", f"{tokens} tokens, scored by {BASELINE} on the host", 2.0 + tokens * FORWARD_S_PER_TOKEN),
@@ -145,7 +146,7 @@ def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
             probes * suite.sensitivity_windows * suite.window * FORWARD_S_PER_TOKEN,
         ),
         Step("operators", f"{cases} shapes x {len(suite.costed)} schemes x {suite.launches} launches", products),
-        Step("uniform models", f"{', '.join(suite.deployed)}: quantize, deploy, time, score", deployed * (QUANTIZE_S + llm + score)),
+        Step("uniform models", f"{', '.join(suite.deployed)}: quantize, deploy, time, score", uniform),
         Step("allocation", f"minimise kl with {', '.join(suite.budgets) or 'no budget'}", 2.0),
         Step("allocated model", "quantize, deploy, time, score; compare and refine", QUANTIZE_S + llm + score),
         Step("report", "tables and page", 3.0),

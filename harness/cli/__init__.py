@@ -1,0 +1,68 @@
+"""`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
+
+Commands live beside this file: run (measuring), lab (devices), make (agents, models, plans), results.
+"""
+
+import json
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from harness.cli import lab, make, results, run
+from harness.cli.output import say
+from harness.errors import BenchError, Interrupted
+
+app = typer.Typer(
+    name="bench",
+    help="Measure quantized language models on edge devices; choose the bits of every layer by what they cost there.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.callback(invoke_without_command=True)(run.default)
+app.command("run")(run.run_suite)
+app.command("resume")(run.resume)
+app.command("devices")(lab.devices)
+app.command("doctor")(lab.doctor)
+app.command("build")(make.build)
+app.command("quantize")(make.quantize)
+app.command("kernels")(make.kernels)
+app.command("allocate")(make.allocate)
+app.command("recipes")(make.recipes)
+app.command("compare")(results.compare)
+app.command("report")(results.report)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run `bench`; always raises SystemExit. Errors that we foresee are one message, never a traceback."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        app(words)
+    except Exception as error:
+        status, message = explain(error)
+        if status is None:
+            raise
+        say(f"bench: {message}")
+        if "--json" in words:
+            sys.stdout.write(json.dumps({"error": message, "exit_code": status}) + "\n")
+        raise SystemExit(status) from None
+
+
+def explain(error: Exception) -> tuple[int | None, str]:
+    """Exit status and message of an error; None for one that nobody foresaw, which is a bug and keeps its traceback."""
+    from devices.errors import DeviceError, InventoryError
+    from quantizers.errors import QuantizerError, UnsupportedModelError
+
+    status: int | None = None
+    if isinstance(error, BenchError):
+        status = error.exit_code
+    elif isinstance(error, InventoryError | QuantizerError):
+        status = 5 if isinstance(error, UnsupportedModelError) else 2
+    elif isinstance(error, DeviceError | OSError):
+        status = 3
+    return status, str(error)
+
+
+__all__ = ["Interrupted", "app", "explain", "main"]

@@ -1,0 +1,116 @@
+"""Devices: `bench devices`, `bench doctor`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.output import emit, say, table
+from harness.errors import InfrastructureError
+
+if TYPE_CHECKING:
+    from devices.doctor import Check
+    from devices.inventory import Inventory
+    from devices.survey import Sighting
+
+INVENTORY = Path("inventory.yaml")
+
+
+def load_lab(path: Path | None) -> "Inventory":
+    """The inventory that was named, or the one of this folder, or this machine alone."""
+    from devices.inventory import Inventory, load_inventory
+
+    if path is None and not INVENTORY.exists():
+        return Inventory()
+    return load_inventory(path or INVENTORY)
+
+
+def devices(
+    device: Annotated[str, typer.Option("--device", "-d", help="Only these: names, tag:TAG, globs, addresses.")] = "",
+    inventory: options.InventoryFile = None,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """List the devices of the lab: who answers, and what they are."""
+    from devices.survey import survey
+
+    lab = load_lab(inventory)
+    chosen = lab.select(device) if device else lab.enabled
+    if dry_run:
+        rows = [[one.name, one.address] for one in chosen]
+        emit(
+            [{"name": name, "address": address} for name, address in rows],
+            json,
+            table("would ask", ("device", "address"), rows),
+        )
+        return
+    sightings = survey(chosen)
+    headings = ("device", "address", "family", "reachable", "processor", ">cores", "kernel", "problem")
+    emit([_as_data(one) for one in sightings], json, table("", headings, [_cells(one) for one in sightings]))
+
+
+def doctor(
+    device: options.Device = "local",
+    inventory: options.InventoryFile = None,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Check build tools and devices: connection, space, clock, load. What fails says what repairs it."""
+    from devices.doctor import diagnose
+
+    chosen = load_lab(inventory).select(device)
+    if dry_run:
+        emit(
+            [one.name for one in chosen],
+            json,
+            f"would check the build tools here, and {', '.join(one.name for one in chosen)}",
+        )
+        return
+    found = {"build": [_tools()]} | {one.name: diagnose(one) for one in chosen}
+    rows = [
+        [place, check.name, "ok" if check.ok else "FAILS", check.found, check.fix]
+        for place, checks in found.items()
+        for check in checks
+    ]
+    emit(
+        {place: [vars(check) for check in checks] for place, checks in found.items()},
+        json,
+        table("", ("where", "check", "", "found", "what to do"), rows),
+    )
+    failed = sum(row[2] != "ok" for row in rows)
+    if failed:
+        say(f"bench: {failed} of {len(rows)} checks fail")
+        raise typer.Exit(InfrastructureError.exit_code)
+
+
+def _tools() -> "Check":
+    from devices.doctor import Check
+    from harness.build import find_tools, presets
+
+    try:
+        versions = ", ".join(f"{name} {version}" for name, version in find_tools().versions.items())
+        return Check("build tools", True, f"{versions}; targets {', '.join(presets())}")
+    except InfrastructureError as error:
+        found, _, fix = str(error).rpartition(": ")
+        return Check("build tools", False, found, fix)
+
+
+def _as_data(sighting: "Sighting") -> dict[str, Any]:
+    device = sighting.device
+    return {
+        "name": device.name,
+        "address": device.address,
+        "family": device.family,
+        "tags": list(device.tags),
+        "reachable": sighting.reachable,
+        "facts": sighting.facts.as_dict() if sighting.facts else None,
+        "error": str(sighting.error) if sighting.error else None,
+    }
+
+
+def _cells(sighting: "Sighting") -> list[str]:
+    device, facts = sighting.device, sighting.facts
+    known = [facts.cpu_model or facts.arch or "-", str(len(facts.cores)), facts.kernel or "-"] if facts else ["-"] * 3
+    problem = str(sighting.error) if sighting.error else ""
+    return [device.name, device.address, device.family, "yes" if sighting.reachable else "no", *known, problem]

@@ -1,0 +1,186 @@
+"""What the bench makes: `bench build`, `quantize`, `kernels`, `allocate`, `recipes`."""
+
+import shlex
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from harness.cli import options
+from harness.cli.lab import load_lab
+from harness.cli.output import emit, number, size, table
+from harness.cli.progress import shown_progress
+from harness.errors import UsageError
+from harness.words import nearest
+
+
+def build(
+    target: Annotated[list[str] | None, typer.Argument(help="Such as aarch64-linux. [default: this machine]")] = None,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Compile the agent that runs on devices; nothing is compiled twice."""
+    from devices.device import Target
+    from harness.build import build_agent, presets
+
+    names = target or [_this_machine()]
+    for name in names:
+        if name not in presets():
+            raise UsageError(f"no target {name!r}{nearest(name, presets())}")
+    if dry_run:
+        emit({"targets": names}, json, f"would build {', '.join(names)}: about 40 s each, 1 s when nothing changed")
+        return
+    built = {}
+    for name in names:
+        arch, _, system = name.partition("-")
+        with shown_progress().step(f"agent for {name}") as advance:
+            built[name] = build_agent(Target(arch=arch, os=system), on_line=lambda line: advance(0, 0, line))
+    rows = [(name, size(one.bytes), one.sha256[:16], str(one.path)) for name, one in built.items()]
+    data = {name: {"path": str(one.path), "sha256": one.sha256, "bytes": one.bytes} for name, one in built.items()}
+    emit(data, json, table("", ("target", ">size", "sha256", "agent"), rows))
+
+
+def quantize(
+    model: options.Model = "default",
+    recipe: options.Recipe = "gptq",
+    scheme: Annotated[str, typer.Option("--scheme", help="One scheme for all layers, such as w4a8g128.")] = "w4a8g128",
+    plan: Annotated[
+        Path | None, typer.Option("--plan", help="plan.json or allocation.json instead of a scheme.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", help="The model file to write.")] = Path("model.gguf"),
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Quantize a model on this machine and write the file that the agent runs."""
+    from harness.plans import chosen_plan
+    from harness.suite import check_scheme, make_suite
+
+    wanted = chosen_plan(plan) if plan is not None else check_scheme(scheme)
+    suite = make_suite(models=(model,), recipes=(recipe,))
+    if dry_run:
+        what = plan if plan is not None else scheme
+        emit(
+            {"model": model, "recipe": recipe, "plan": str(what), "out": str(out)},
+            json,
+            f"would write {out}: {model} with {recipe}, {what}; about 5 s for the shipped model",
+        )
+        return
+    from harness.host import Host
+
+    progress = shown_progress()
+    with progress.step(f"model {model}"):
+        host = Host(suite)
+    layers = host.uniform(wanted) if isinstance(wanted, str) else wanted
+    with progress.step(f"quantize with {recipe}") as advance:
+        file = host.model(layers, advance)
+    part = out.with_name(f".{out.name}.part")
+    shutil.copyfile(file.path, part)
+    part.replace(out)
+    bits = host.bits_per_weight(layers)
+    emit(
+        {"path": str(out), "sha256": file.sha256, "bytes": file.bytes, "bits_per_weight": bits},
+        json,
+        f"{out}: {size(file.bytes)}, {number(bits, 3)} bits per weight in the linears, sha256 {file.sha256[:16]}",
+    )
+
+
+def kernels(
+    case: Annotated[list[str] | None, typer.Argument(help="SCHEME:NxK:M. [default: 4096x4096 at M 1 and 128]")] = None,
+    device: options.Device = "local",
+    variant: Annotated[str | None, typer.Option("--variant", help="Time this kernel, not the best one.")] = None,
+    warm: Annotated[bool, typer.Option("--warm", help="Weights in the caches instead of in memory.")] = False,
+    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
+    launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
+    inventory: options.InventoryFile = None,
+    out: options.Out = Path("site"),
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Time single products on a device."""
+    from harness.kernel_cases import DEFAULT_CASES, check_case
+
+    products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
+    chosen = load_lab(inventory).pick(device)
+    if dry_run:
+        estimate = launches * (0.3 + len(products_of) * 0.1)
+        emit(
+            {"device": chosen.name, "cases": list(products_of), "seconds": estimate},
+            json,
+            f"would time {', '.join(products_of)} on {chosen.name}: about {estimate:.0f} s",
+        )
+        return
+    from harness.kernel_timing import Products, time_products
+
+    products = Products(products_of, "warm" if warm else "cold", variant, threads, launches)
+    found = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
+    headings = ("scheme", ">N", ">K", ">M", ">us", ">low", ">high", ">GOP/s", ">GB/s", "kernel")
+    rows = []
+    for one in found:
+        time = one.latency_us
+        rate = 2e-3 * one.m * one.n * one.k / time.value, one.weight_bytes * 1e-3 / time.value
+        cells = [number(value) for value in (time.value, time.low, time.high, *rate)]
+        rows.append([one.scheme, str(one.n), str(one.k), str(one.m), *cells, one.variant])
+    emit([asdict(one) for one in found], json, table(f"{chosen.name}, {products.memory} weights", headings, rows))
+
+
+def allocate(
+    run: options.RunId = "last",
+    budget: options.Budgets = None,
+    device: Annotated[str, typer.Option("--device", "-d", help="A device of the run. [default: its first]")] = "",
+    to: Annotated[Path | None, typer.Option("--to", help="Write allocation.json here.")] = None,
+    out: options.Out = Path("site"),
+    json: options.Json = False,
+) -> None:
+    """Allocate again for other budgets, from what a run has measured; needs no device."""
+    from harness import campaign
+    from harness.allocate.export import write
+    from harness.limits import parse_limits
+    from harness.reallocate import reallocate
+    from harness.tables import device_names
+
+    parse_limits(budget or ())
+    store = campaign.open_store(out, must_exist=True)
+    found = campaign.find_run(store, run)
+    names = device_names(store, found.run_id)
+    name = device or (names[0] if names else "")
+    if name not in names:
+        raise UsageError(f"run {found.run_id} has no device {name!r}{nearest(name, names)}")
+    file = reallocate(store, found, name, budget or ())
+    if to is not None:
+        write(file, to)
+    budgets = [
+        [
+            metric,
+            number(limit),
+            number(file.predicted[metric]),
+            number(file.slack[metric], 2),
+            number(file.prices[metric], 2),
+        ]
+        for metric, limit in file.budgets.items()
+    ]
+    emit(
+        file.model_dump(mode="json"),
+        json,
+        table("", ("layer", "scheme"), file.layers.items()),
+        table("budgets", ("metric", ">at most", ">predicted", ">slack", ">KL per unit"), budgets),
+        f"predicted KL {number(file.predicted['kl'], 3)} nats per token, {size(file.predicted['bytes'])}",
+    )
+
+
+def recipes(json: options.Json = False) -> None:
+    """List the ways to quantize."""
+    from quantizers.recipes import RECIPES
+
+    rows = [(name, recipe.params, recipe.source) for name, recipe in RECIPES.items()]
+    data = [{"name": name, "blocks": blocks, "source": source} for name, blocks, source in rows]
+    emit(data, json, table("", ("recipe", "blocks", "source"), rows))
+
+
+def _this_machine() -> str:
+    import platform
+
+    arch = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
+    return f"{arch}-linux"

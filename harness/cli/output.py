@@ -1,0 +1,68 @@
+"""What commands print: tables or JSON on standard output, everything else on standard error."""
+
+import json
+import math
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+
+def emit(data: Mapping[str, Any] | Sequence[Any], as_json: bool, *shown: Any) -> None:
+    """`data` as JSON, or else `shown`: rich tables and lines of text."""
+    if as_json:
+        sys.stdout.write(json.dumps(_finite(data), indent=1) + "\n")
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=False)
+    for item in shown:
+        console.print(item, markup=not isinstance(item, str))
+
+
+def say(text: str) -> None:
+    """A line for whoever watches."""
+    print(text, file=sys.stderr)
+
+
+def table(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]]) -> Any:
+    """A rich table; headings that begin with `>` are columns of numbers."""
+    from rich.box import SIMPLE_HEAD
+    from rich.markup import escape
+    from rich.table import Table
+
+    made = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in headings:
+        made.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+    for row in rows:
+        made.add_row(*(escape(cell) for cell in row))
+    return made
+
+
+def number(value: object, digits: int = 4) -> str:
+    """A number with significant digits, or a dash where there is none."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "-"
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+
+
+def size(value: object) -> str:
+    """Bytes in decimal units."""
+    if not isinstance(value, int | float) or not math.isfinite(value):
+        return "-"
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if value >= factor:
+            return f"{value / factor:.2f} {unit}"
+    return f"{value:.0f} B"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.0f} s" if value < 100 else f"{value / 60:.1f} min"
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {str(key): _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value

@@ -1,0 +1,62 @@
+"""Progress on standard error: bars on a terminal, one line a step elsewhere."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+from harness.cli.output import say
+from harness.progress import Advance, Progress, Silent
+
+
+def shown_progress() -> Progress:
+    """Bars where they can be drawn."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+class Lines:
+    """For logs: a line when a step ends, with its duration."""
+
+    def step(self, name: str) -> AbstractContextManager[Advance]:
+        return self._step(name)
+
+    def note(self, text: str) -> None:
+        say(f"  {text}")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[Advance]:
+        start = time.monotonic()
+        yield lambda done, total, what: None
+        say(f"{name}: {time.monotonic() - start:.1f} s")
+
+
+class Bars:
+    """For people: a bar with what is being done and how long it will take."""
+
+    def step(self, name: str) -> AbstractContextManager[Advance]:
+        return self._step(name)
+
+    def note(self, text: str) -> None:
+        say(f"  {text}")
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[Advance]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[what]}", markup=False, style="dim"),
+        )
+        with RichProgress(*columns, console=Console(stderr=True)) as progress:
+            task = progress.add_task(name, total=None, what="")
+            yield lambda done, total, what: progress.update(task, completed=done, total=total or None, what=what[:40])
+            progress.update(task, what="")
+
+
+__all__ = ["Bars", "Lines", "Silent", "shown_progress"]

@@ -1,0 +1,176 @@
+"""Host: what this machine makes for the devices: token files, references, sensitivities, model files.
+
+Everything is cached by content under $BENCH_HOME (or ~/.cache/bench): by the model, the recipe, the text and the
+sources of the quantizers, so a change to any of them makes it anew.
+"""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache as memoized
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.artifact import Artifact, artifact_of
+from harness.build import bench_home
+from harness.job import canonical_json
+from harness.progress import Advance
+from harness.suite import Suite
+from quantizers.plan import Plan
+from quantizers.scheme import Scheme
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from quantizers.models import LoadedModel
+    from quantizers.recipes import Recipe
+
+CACHE_VERSION = 1
+SHIPPED = "default"
+MAX_REFERENCE_BYTES = 256 << 20
+"""Full-precision log-probabilities take 4 bytes a token and vocabulary entry: a large vocabulary gets fewer windows."""
+
+
+@dataclass(frozen=True)
+class Text:
+    """What the devices score: tokens, and the full-precision log-probabilities to compare with."""
+
+    tokens: Artifact
+    reference: Artifact
+    windows: int
+
+
+@dataclass(frozen=True)
+class SensitivityRow:
+    """KL (nats per token) and output error when one layer alone has a scheme."""
+
+    layer: str
+    scheme: str
+    kl: float
+    mse: float
+
+
+class Host:
+    """One model and one recipe of a suite. Loading checks the model: raises ModelError before anything is deployed."""
+
+    def __init__(self, suite: Suite, home: Path | None = None) -> None:
+        from quantizers import models, recipes
+
+        self.suite = suite
+        self.recipe: Recipe = recipes.find(suite.recipes[0])
+        name = suite.models[0]
+        self.loaded: LoadedModel = models.load(models.DEFAULT_MODEL if name == SHIPPED else name)
+        self._home = home or bench_home()
+
+    @property
+    def sha256(self) -> str:
+        return self.loaded.sha256
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, int]]:
+        """Layer name -> (N, K), in the order of computation."""
+        from quantizers.models import linears
+
+        return {name: (layer.out_features, layer.in_features) for name, layer in linears(self.loaded.model).items()}
+
+    @cached_property
+    def window(self) -> int:
+        """The window of the suite, or the context of a model that has less."""
+        return min(self.suite.window, int(self.loaded.config.max_position_embeddings))
+
+    def text(self) -> Text:
+        """The scored text and its reference."""
+        from quantizers.evaluate import logprob_rows
+        from quantizers.export import write_reference, write_tokens
+
+        vocabulary = int(self.loaded.config.vocab_size)
+        most = max(1, MAX_REFERENCE_BYTES // (4 * vocabulary * (self.window - 1)))
+        tokens = self._windows("heldout", self.suite.text, min(self.suite.windows, most)).flatten()
+        folder = self._folder("texts", self.sha256, self.window, _digest(tokens))
+        if not (folder / "tokens").exists():
+            write_tokens(folder / "tokens", tokens, vocabulary)
+        if not (folder / "reference").exists():
+            write_reference(folder / "reference", logprob_rows(self.loaded, tokens, self.window), self.window)
+        files = artifact_of("tokens", folder / "tokens"), artifact_of("reference", folder / "reference")
+        return Text(*files, windows=len(tokens) // self.window)
+
+    def sensitivity(self, advance: Advance) -> list[SensitivityRow]:
+        """Every layer under every candidate scheme, on calibration text."""
+        from quantizers.sensitivity import measure
+
+        tokens = self._windows("calibration", None, self.suite.sensitivity_windows)
+        folder = self._folder("sensitivity", *self._made_from, self.suite.candidates, _digest(tokens))
+        path = folder / "sensitivity.json"
+        if not path.exists():
+            schemes = [Scheme.parse(word) for word in self.suite.candidates]
+            rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe)
+            found = [SensitivityRow(row.layer, str(row.scheme), row.kl, row.mse) for row in rows]
+            _write(path, json.dumps([asdict(row) for row in found]))
+        return [SensitivityRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
+
+    def model(self, plan: Plan, advance: Advance) -> Artifact:
+        """The model file of a plan, quantized with the recipe."""
+        from quantizers.export import write_gguf
+        from quantizers.quantized_model import quantize
+
+        calibration = self._windows("calibration", None, self.suite.calibration_windows)
+        folder = self._folder("models", *self._made_from, plan.to_json(), _digest(calibration))
+        if not (folder / "model.gguf").exists():
+            needed = calibration if "calibration" in self.recipe.needs else None
+            write_gguf(quantize(self.loaded, self.recipe, plan, needed, advance), folder / "model.gguf")
+        return artifact_of(
+            "model", folder / "model.gguf", {"recipe": self.recipe.name, "plan": json.loads(plan.to_json())}
+        )
+
+    def uniform(self, scheme: str) -> Plan:
+        return Plan(Scheme.parse(scheme))
+
+    def bits_per_weight(self, plan: Plan) -> float:
+        """Stored bits per weight over the linears, scales included."""
+        weights = {name: n * k for name, (n, k) in self.shapes.items()}
+        bits = sum(plan.scheme_of(name).bits_per_weight(self.shapes[name][1]) * w for name, w in weights.items())
+        return bits / sum(weights.values())
+
+    def linears_bytes(self, scheme: str) -> int:
+        """Stored bytes of all linears under one scheme: what a decoded token reads."""
+        parsed = Scheme.parse(scheme)
+        return round(sum(parsed.bits_per_weight(k) * n * k / 8 for n, k in self.shapes.values()))
+
+    @property
+    def _made_from(self) -> tuple[str, str]:
+        return self.sha256, self.recipe.params
+
+    def _windows(self, use: str, text: Path | None, count: int) -> "Tensor":
+        """[B, window] of a text, fewer than `count` when it is short."""
+        from quantizers.calibrate import default_text, tokens_of, windows
+
+        tokens = tokens_of(self.loaded, text or default_text(use))
+        return windows(tokens, self.window, max(1, min(count, len(tokens) // self.window)))
+
+    def _folder(self, kind: str, *made_from: Any) -> Path:
+        content = canonical_json([CACHE_VERSION, _quantizer_sources(), kind, *made_from])
+        folder = self._home / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+
+@memoized
+def _quantizer_sources() -> str:
+    """One hash over the Python sources of the quantizers."""
+    import quantizers
+
+    root = Path(quantizers.__file__).parent
+    paths: Sequence[Path] = sorted([*root.glob("*.py"), *(root / "blocks").glob("*.py")])
+    return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
+
+
+def _digest(tokens: "Tensor") -> str:
+    return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    part.replace(path)

@@ -1,0 +1,79 @@
+"""Questions: the jobs that a run puts to its devices."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from harness.artifact import Artifact
+from harness.host import Host, Text
+from harness.job import Job
+from harness.probes.accuracy import accuracy_job
+from harness.probes.latency import llm_job, mm_job
+from harness.station import Station
+from harness.suite import Suite
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model file to deploy, with the scheme of every layer."""
+
+    label: str
+    schemes: Mapping[str, str]
+    file: Artifact
+
+
+@dataclass(frozen=True)
+class Questions:
+    suite: Suite
+    host: Host
+    text: Text
+    run_id: str
+
+    def operators(self, station: Station) -> list[Job]:
+        """One job for each scheme, its weights rotating over as much memory as a whole model of that scheme takes."""
+        return [self._operators(station, scheme) for scheme in self.suite.costed]
+
+    def model(self, station: Station, model: Model) -> list[Job]:
+        return [self.timing(station, model), self.scoring(station, model)]
+
+    def timing(self, station: Station, model: Model) -> Job:
+        job = llm_job(
+            station.identity,
+            station.agent.sha256,
+            model.file.sha256,
+            prefill=self.suite.prefill,
+            decode=self.suite.decode,
+            iterations=self.suite.iterations,
+            threads=self.suite.threads,
+            cpus=station.cpus,
+            launches=self.suite.launches,
+        )
+        return self._of_this_run(job)
+
+    def scoring(self, station: Station, model: Model) -> Job:
+        return accuracy_job(
+            station.identity,
+            station.agent.sha256,
+            model.file.sha256,
+            self.text.tokens.sha256,
+            self.text.reference.sha256,
+            window=self.host.window,
+            threads=self.suite.threads,
+            cpus=station.cpus,
+        )
+
+    def _operators(self, station: Station, scheme: str) -> Job:
+        shapes = sorted(set(self.host.shapes.values()))
+        job = mm_job(
+            station.identity,
+            station.agent.sha256,
+            [f"{scheme}:{n}x{k}:{m}" for n, k in shapes for m in self.suite.lengths],
+            footprint=self.host.linears_bytes(scheme),
+            threads=self.suite.threads,
+            cpus=station.cpus,
+            launches=self.suite.launches,
+        )
+        return self._of_this_run(job)
+
+    def _of_this_run(self, job: Job) -> Job:
+        """Times are of a day: another run asks again. Scores are not, so all runs share them."""
+        return replace(job, params={**job.params, "run": self.run_id})

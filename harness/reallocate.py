@@ -1,0 +1,52 @@
+"""Reallocate: solve again for other budgets from what a run has measured; no device is needed."""
+
+from collections.abc import Sequence
+
+from harness.allocate import solve
+from harness.allocate.export import AllocationFile
+from harness.campaign import suite_of
+from harness.costs import phase_ms
+from harness.errors import UsageError
+from harness.predict import Deployed, Predictor
+from harness.records import ModelRecord
+from harness.stats.windows import mean_over_windows
+from harness.store import Run, Store
+from harness.tables import View
+
+
+def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str]) -> AllocationFile:
+    """The best plan for the device within the budgets (or those of the run, when none are given)."""
+    suite = suite_of(run)
+    if budgets:
+        suite = type(suite).model_validate(suite.model_dump() | {"budgets": tuple(budgets)})
+    view = View(store, run, device)
+    models = {
+        kind: [_deployed(view, model) for model in view.models if bool(model.round) == kind] for kind in (False, True)
+    }
+    uniform, allocated = ([model for model in models[kind] if model is not None] for kind in (False, True))
+    if not uniform:
+        raise UsageError(
+            f"run {run.run_id} measured no model on {device}, so nothing can be predicted; run `bench` again"
+        )
+    predictor = Predictor.of(view.costs, view.shapes, suite.prefill, view.sensitivity, uniform, allocated)
+    problem = predictor.problem(suite)
+    return AllocationFile.of(
+        problem, solve(problem), hashes={"model": run.config["source"], "agent": view.record.agent}
+    )
+
+
+def _deployed(view: View, model: ModelRecord) -> Deployed | None:
+    """A model as it was measured; None when it was not timed."""
+    measured: dict[str, float] = {}
+    for stored in view.measured:
+        if stored.job.artifacts.get("model") != model.sha256:
+            continue
+        measurement = stored.measurement
+        if stored.job.probe == "llm" and measurement.metric == "latency":
+            measured[f"{measurement.subject['phase']}_ms"] = phase_ms(measurement).value
+        if measurement.metric == "kl":
+            rows = measurement.subject["window"] - 1
+            measured["kl"] = mean_over_windows(measurement.launches[0], rows).value
+    if not {"decode_ms", "prefill_ms"} <= measured.keys():
+        return None
+    return Deployed(model.label, model.schemes, model.bytes, measured)

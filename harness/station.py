@@ -1,0 +1,54 @@
+"""Station: a device taking part in a run: reached, identified, with the agent that runs on it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from devices.device import Device, Target, placement_cpus
+from devices.families.base import Facts
+from devices.session import open_session
+from harness.artifact import Artifact
+from harness.build import build_agent
+from harness.errors import InfrastructureError
+from harness.job import device_identity
+from harness.progress import Advance
+
+
+@dataclass(frozen=True)
+class Station:
+    device: Device
+    identity: dict[str, Any]
+    facts: Facts
+    agent: Artifact
+
+    @property
+    def name(self) -> str:
+        return self.device.name
+
+    @property
+    def cpus(self) -> tuple[int, ...]:
+        """Where the agent's threads are pinned; empty: nowhere."""
+        return placement_cpus(self.device.placement) or ()
+
+
+def open_station(device: Device, advance: Advance) -> Station:
+    """Reach a device, ask what it is and build its agent; raises DeviceError or BenchError."""
+    advance(0, 2, f"{device.name}: facts")
+    with open_session(device) as session:
+        facts = session.facts()
+    advance(1, 2, f"{device.name}: agent")
+    agent = build_agent(target_of(device, facts))
+    advance(2, 2, device.name)
+    return Station(device, device_identity(facts, device.placement), facts, agent)
+
+
+def target_of(device: Device, facts: Facts) -> Target:
+    """What to compile: the inventory's word if it has one, else what the device says."""
+    target = device.target if device.target.arch else facts.target
+    if not target.arch:
+        raise InfrastructureError(f"{device.name} does not say what processor it has; name `target` in the inventory")
+    return target
+
+
+def first_of(stations: Iterable[Station], name: str) -> Station:
+    return next(station for station in stations if station.name == name)

@@ -1,0 +1,244 @@
+"""Tables: a run as the reports want it (their columns: reports/tables.py), computed from the store alone."""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from harness import records
+from harness.costs import CostTable, Operator, phase_ms
+from harness.measurement import Measurement
+from harness.records import AllocationRecord, DeviceRecord, ModelRecord
+from harness.stats.launches import Estimate
+from harness.stats.windows import mean_over_windows, perplexity
+from harness.store import Run, Store, StoredMeasurement
+from harness.verdict import judge
+from quantizers.scheme import Scheme
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+Row = dict[str, Any]
+WORST = ("invalid", "suspect", "valid")
+
+
+def device_names(store: Store, run_id: str) -> list[str]:
+    """The devices that took part in a run."""
+    return [record.name for record in records.devices_of(store.measurements(run_id=run_id, probe="facts"))]
+
+
+def tables(store: Store, run: Run, device: str) -> dict[str, "DataFrame"]:
+    """All tables of one device of a run."""
+    from pandas import DataFrame
+
+    view = View(store, run, device)
+    rows = {
+        "run": [view.run_row()],
+        "device": view.fact_rows(),
+        "models": view.model_rows(),
+        "kernels": [_kernel_row(operator) for operator in view.costs.operators.values()],
+        "layers": view.layer_rows(),
+        "sensitivity": [asdict(row) for row in view.sensitivity],
+        "pareto": view.pareto_rows(),
+        "provenance": [_provenance_row(s, view.record.agent) for s in view.measured],
+    }
+    return {name: DataFrame(found) for name, found in rows.items()}
+
+
+class View:
+    """What one device of a run answered, sorted for the tables."""
+
+    def __init__(self, store: Store, run: Run, device: str) -> None:
+        stored = store.measurements(run_id=run.run_id)
+        self.run = run
+        self.record = next(record for record in records.devices_of(stored) if record.name == device)
+        self.measured = [s for s in stored if s.job.probe not in records.KINDS and _is_of(s, self.record)]
+        self.costs = CostTable.of(self.measured)
+        self.sensitivity = records.sensitivity_of(stored)
+        self.models = [model for model in records.models_of(stored) if model.device in (None, device)]
+        self.allocations = [record for record in records.allocations_of(stored) if record.device == device]
+        self.shapes = {name: (shape[0], shape[1]) for name, shape in run.config.get("shapes", {}).items()}
+
+    def run_row(self) -> Row:
+        config = self.run.config
+        return {
+            "run_id": self.run.run_id,
+            "created": self.run.created,
+            "device": self.record.name,
+            "model": config.get("model", ""),
+            "recipe": config.get("recipe", ""),
+            "command": self.run.command,
+            "agent_sha256": self.record.agent,
+            "git_commit": self.run.git_commit or "",
+            "bench_version": self.run.bench_version,
+        }
+
+    def fact_rows(self) -> list[Row]:
+        return [{"fact": name, "value": _as_text(value)} for name, value in self.record.facts.items()]
+
+    def model_rows(self) -> list[Row]:
+        return [self._model_row(model) for model in self.models]
+
+    def layer_rows(self) -> list[Row]:
+        """The plan deployed last."""
+        allocated = [model for model in self.models if model.round]
+        if not allocated:
+            return []
+        kl = {(row.layer, row.scheme): row.kl for row in self.sensitivity}
+        last = max(allocated, key=lambda model: model.round)
+        return [self._layer_row(name, scheme, kl.get((name, scheme))) for name, scheme in last.schemes.items()]
+
+    def pareto_rows(self) -> list[Row]:
+        """As the last allocation predicted them."""
+        if not self.allocations:
+            return []
+        last = self.allocations[-1]
+        frontier = [_point(f"frontier {i}", "frontier", totals) for i, totals in enumerate(last.frontier, 1)]
+        kinds = {model.label: model.kind for model in self.models}
+        models = [_point(label, _kind(kinds, label), totals) for label, totals in last.predicted.items()]
+        return frontier + [row for row in models if not math.isnan(row["predicted_kl"])]
+
+    def _model_row(self, model: ModelRecord) -> Row:
+        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256]
+        predicted = _prediction(self.allocations, model.label)
+        verdict, reasons = _verdict(mine)
+        row: Row = {
+            "label": model.label,
+            "kind": model.kind,
+            "recipe": model.recipe if model.kind != "baseline" else "",
+            "bits_per_weight": model.bits_per_weight,
+            "bytes": model.bytes,
+            "predicted_prefill_ms": predicted.get("prefill_ms"),
+            "predicted_decode_ms": predicted.get("decode_ms"),
+            "verdict": verdict,
+            "reasons": reasons,
+        }
+        return row | _scores(mine) | _times(mine)
+
+    def _layer_row(self, name: str, scheme: str, kl: float | None) -> Row:
+        shape = self.shapes[name]
+        _, _, block, kind = name.split(".", 3)
+        known = self.costs.knows(scheme, [shape], [1])
+        return {
+            "layer": name,
+            "block": int(block),
+            "kind": kind.rpartition(".")[2],
+            "scheme": scheme,
+            "bits_per_weight": Scheme.parse(scheme).bits_per_weight(shape[1]),
+            "kl": kl,
+            "decode_us": self.costs.latency_us(scheme, shape, 1) if known else None,
+            "bytes": self.costs.weight_bytes(scheme, shape) if known else None,
+        }
+
+
+def _is_of(stored: StoredMeasurement, record: DeviceRecord) -> bool:
+    return dict(stored.job.device) == dict(record.identity)
+
+
+def _scores(mine: Iterable[StoredMeasurement]) -> Row:
+    row: Row = dict.fromkeys(
+        ("perplexity", "perplexity_low", "perplexity_high", "kl_mean", "kl_low", "kl_high", "same_top")
+    )
+    for s in mine:
+        if s.job.probe == "accuracy" and s.measurement.launches:
+            row |= _score(s.measurement)
+    return row
+
+
+def _score(measurement: Measurement) -> Row:
+    values, rows = measurement.launches[0], measurement.subject["window"] - 1
+    if measurement.metric == "logprob":
+        return _interval("perplexity", "perplexity", perplexity(values, rows))
+    if measurement.metric == "kl":
+        return _interval("kl_mean", "kl", mean_over_windows(values, rows))
+    return {"same_top": mean_over_windows(values, rows).value}
+
+
+def _times(mine: Iterable[StoredMeasurement]) -> Row:
+    row: Row = {}
+    for phase in ("prefill", "decode"):
+        row |= dict.fromkeys((f"{phase}_ms", f"{phase}_tps", f"{phase}_tps_low", f"{phase}_tps_high"))
+    for s in mine:
+        if s.job.probe == "llm" and s.measurement.metric == "latency":
+            phase, tokens = s.measurement.subject["phase"], s.measurement.subject["tokens"]
+            time = phase_ms(s.measurement)
+            speed = time.per(tokens if phase == "prefill" else 1, 1e-3)
+            row |= {f"{phase}_ms": time.value} | _interval(f"{phase}_tps", f"{phase}_tps", speed)
+    return row
+
+
+def _interval(column: str, stem: str, estimate: Estimate) -> Row:
+    """The value, and its bounds where there is an interval."""
+    bounds = (None, None) if estimate.interval == "none" else (estimate.low, estimate.high)
+    return {column: estimate.value, f"{stem}_low": bounds[0], f"{stem}_high": bounds[1]}
+
+
+def _prediction(allocations: Sequence[AllocationRecord], label: str) -> Mapping[str, float]:
+    """The first one made: an allocated model's is then older than its measurement."""
+    return next((record.predicted[label] for record in allocations if label in record.predicted), {})
+
+
+def _verdict(mine: Iterable[StoredMeasurement]) -> tuple[str, str]:
+    """The worst verdict of a model's measurements, and all reasons."""
+    verdicts = [judge(s.measurement) for s in mine if s.measurement.metric != "first_latency"]
+    if not verdicts:
+        return "invalid", "not measured"
+    reasons = sorted({reason for verdict in verdicts for reason in verdict.reasons})
+    return min((verdict.status for verdict in verdicts), key=WORST.index), ", ".join(reasons)
+
+
+def _kernel_row(operator: Operator) -> Row:
+    time, ns = operator.latency_us, operator.latency_us.value * 1e3
+    return {
+        "scheme": operator.scheme,
+        "variant": operator.variant,
+        "n": operator.n,
+        "k": operator.k,
+        "m": operator.m,
+        "latency_us": time.value,
+        "low_us": time.low,
+        "high_us": time.high,
+        "launches": time.launches,
+        "iterations": time.iterations // time.launches,
+        "gops": 2 * operator.n * operator.k * operator.m / ns,
+        "gbps": operator.weight_bytes / ns,
+    }
+
+
+def _point(label: str, kind: str, totals: Mapping[str, float]) -> Row:
+    return {
+        "label": label,
+        "kind": kind,
+        "predicted_decode_ms": totals["decode_ms"],
+        "predicted_kl": totals.get("kl", math.nan),
+        "bytes": totals["bytes"],
+    }
+
+
+def _kind(kinds: Mapping[str, str], label: str) -> str:
+    return "allocated" if kinds.get(label) == "allocated" else "uniform"
+
+
+def _provenance_row(stored: StoredMeasurement, agent: str) -> Row:
+    measurement = stored.measurement
+    context = measurement.launch_contexts()[0] if measurement.launches else measurement.context
+    return {
+        "job_key": measurement.job_key,
+        "probe": stored.job.probe,
+        "metric": measurement.metric,
+        "unit": measurement.unit,
+        "subject": json.dumps(dict(measurement.subject), sort_keys=True),
+        "launches": len(measurement.launches),
+        "iterations": sum(map(len, measurement.launches)),
+        "artifacts": json.dumps(dict(stored.job.artifacts), sort_keys=True),
+        "command": context.get("command", ""),
+        "agent_sha256": stored.job.artifacts.get("agent", agent),
+        "started": context.get("started", stored.created),
+        "verdict": judge(measurement).status,
+        "error": measurement.error or "",
+    }
+
+
+def _as_text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
