@@ -69,6 +69,7 @@ def test_scores_do_not_depend_on_how_much_fits_in_memory(
     monkeypatch.setattr(evaluate, "CHUNK_LOGITS", 1)
     parts = score(quantized, stream, WINDOW, reference)
     assert np.allclose(whole.logprob, parts.logprob, atol=1e-5)
+    assert whole.kl is not None and parts.kl is not None
     assert np.allclose(whole.kl, parts.kl, atol=1e-5)
 
 

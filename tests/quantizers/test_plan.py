@@ -22,7 +22,7 @@ def test_a_plan_reads_back_with_the_same_scheme_everywhere(plan: Plan) -> None:
 
 @given(PLANS)
 def test_equal_plans_are_equal_bytes(plan: Plan) -> None:
-    backwards = Plan(plan.default, dict(reversed(plan.layers.items())))
+    backwards = Plan(plan.default, dict(reversed(list(plan.layers.items()))))
     assert backwards.to_json() == plan.to_json() == Plan.from_json(plan.to_json()).to_json()
 
 

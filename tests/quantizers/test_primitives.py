@@ -137,7 +137,8 @@ def exact_a8(x: torch.Tensor, weight: primitives.QuantizedWeight) -> np.ndarray:
         sums = (q[:, part] @ signed[:, part].T).astype(np.float32).astype(np.longdouble)
         scale = weight.scales[:, group].numpy().astype(np.longdouble)
         total = (sums * scale + total.astype(np.longdouble)).astype(np.float32)
-    return total * scales.numpy()
+    product: np.ndarray = total * scales.numpy()
+    return product
 
 
 @settings(max_examples=60, deadline=None)

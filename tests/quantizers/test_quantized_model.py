@@ -1,6 +1,7 @@
 """Claims about quantized models."""
 
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -21,7 +22,7 @@ def plan_of(word: str, **layers: str) -> Plan:
     return Plan(Scheme.parse(word), {name: Scheme.parse(scheme) for name, scheme in layers.items()})
 
 
-def mean_kl(loaded: LoadedModel, other: object, tokens: torch.Tensor) -> float:
+def mean_kl(loaded: LoadedModel, other: Any, tokens: torch.Tensor) -> float:
     full, logprobs = (model(tokens).logits.log_softmax(-1) for model in (loaded.model, other))
     return float((full.exp() * (full - logprobs)).sum(-1).mean())
 

@@ -36,7 +36,7 @@ def test_tokens_outside_the_vocabulary_are_refused_and_nothing_is_written(tmp_pa
 
 def test_a_reference_reads_back_however_it_was_cut(tmp_path: Path) -> None:
     rows = np.random.default_rng(1).standard_normal((6, 11)).astype(np.float32)
-    for name, parts in {"whole": [rows], "windows": [rows[:3], rows[3:]], "rows": rows}.items():
+    for name, parts in {"whole": [rows], "windows": [rows[:3], rows[3:]], "rows": list(rows)}.items():
         write_reference(tmp_path / name, parts, 4)
         read, window = read_reference(tmp_path / name)
         assert window == 4 and np.array_equal(read, rows)

@@ -38,11 +38,12 @@ def test_silent_channels_keep_their_scale() -> None:
 def test_smoothing_shrinks_the_outliers_of_activations(loaded: LoadedModel, tokens: torch.Tensor) -> None:
     """A norm with one gain of 50 makes an outlier channel; smoothing narrows max / median of what q sees."""
     model = copy.deepcopy(loaded.model)
-    blocks(model)[0].input_layernorm.weight[3] = 50.0
+    first = blocks(model)[0]
+    first.get_parameter("input_layernorm.weight")[3] = 50.0
 
     def unevenness() -> float:
-        watched = {"q": blocks(model)[0].self_attn.q_proj}
-        most = observe.absmax(watched, blocks(model)[0], observe.entry(model, tokens))[0]["q"]
+        watched = {"q": first.get_submodule("self_attn.q_proj")}
+        most = observe.absmax(watched, first, observe.entry(model, tokens))[0]["q"]
         return float(most.max() / most.median())
 
     before = unevenness()
