@@ -82,6 +82,8 @@ def start_server(folder: Path, port: int = 0, extra: str = SFTP) -> Server:
         f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder / 'host_key'}\nAuthorizedKeysFile {authorized}\n"
         f"UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\n"
         f"PermitRootLogin prohibit-password\n{extra}"
+        # bash takes this for a nested shell, and leaves the .bashrc of the person who runs the tests alone.
+        "SetEnv SHLVL=2\n"
     )
     log = (folder / "sshd.log").open("ab")
     process = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
