@@ -76,12 +76,17 @@ void drop_single_policies(std::vector<Core>* cores) {
   for (Core& core : *cores) core.policy = -1;
 }
 
+bool same_cluster(const Core& a, const Core& b) {
+  if (a.policy != b.policy) return false;
+  // The kernel tells nothing of an offline core but the frequency domain that it belongs to.
+  if (a.policy >= 0 && !(a.online && b.online)) return true;
+  return std::tie(a.capacity, a.max_khz, a.name) == std::tie(b.capacity, b.max_khz, b.name);
+}
+
 void assign_clusters(std::vector<Core>* cores) {
-  const auto kind = [](const Core& core) { return std::tie(core.policy, core.capacity, core.max_khz, core.name); };
   int clusters = 0;
-  for (size_t i = 0; i < cores->size(); ++i) {
-    Core& core = (*cores)[i];
-    const auto same = std::find_if(cores->begin(), cores->begin() + static_cast<long>(i), [&](const Core& before) { return kind(before) == kind(core); });
+  for (Core& core : *cores) {
+    const auto same = std::find_if(cores->begin(), cores->end(), [&](const Core& other) { return same_cluster(other, core); });
     core.cluster = same->id == core.id ? clusters++ : same->cluster;
   }
 }
@@ -136,15 +141,24 @@ std::vector<Core> System::cores() const {
     core.capacity = read_number(cpu_path(id, "cpu_capacity"));
     core.max_khz = read_number(cpu_path(id, "cpufreq/cpuinfo_max_freq"));
     core.governor = read(cpu_path(id, "cpufreq/scaling_governor"));
-    std::string related = read(cpu_path(id, "cpufreq/related_cpus"));
-    std::replace(related.begin(), related.end(), ' ', ',');
-    const std::vector<int> domain = parse_cpu_list(related);
-    core.policy = domain.empty() ? -1 : domain.front();
   }
+  read_policies(&cores);
   drop_single_policies(&cores);
   name_cores(&cores);
   assign_clusters(&cores);
   return cores;
+}
+
+// A domain lists its offline cores too, but only its online cores have a folder that lists it.
+void System::read_policies(std::vector<Core>* cores) const {
+  for (const Core& core : *cores) {
+    std::string related = read(cpu_path(core.id, "cpufreq/related_cpus"));
+    std::replace(related.begin(), related.end(), ' ', ',');
+    const std::vector<int> domain = parse_cpu_list(related);
+    for (Core& member : *cores) {
+      if (std::find(domain.begin(), domain.end(), member.id) != domain.end()) member.policy = domain.front();
+    }
+  }
 }
 
 // From /proc/cpuinfo: x86 gives a model name, Arm the numbers of implementer and part, for online cores only.

@@ -29,7 +29,8 @@ class System {
  public:
   explicit System(std::string root) : root_(std::move(root)) {}
 
-  // Present cores in order of their number; a cluster holds cores of one frequency domain, capacity, clock and name.
+  // Present cores in order of their number; a cluster holds cores of one frequency domain, capacity, clock and
+  // name.
   std::vector<Core> cores() const;
   std::vector<Cache> caches() const;    // empty when the kernel does not tell
   std::vector<int> affinity() const;    // CPUs this process may use
@@ -41,6 +42,7 @@ class System {
   std::string read(const std::string& path) const;
   int64_t read_number(const std::string& path) const;
   std::vector<int> present() const;
+  void read_policies(std::vector<Core>* cores) const;
   void name_cores(std::vector<Core>* cores) const;
 
   std::string root_;

@@ -3,8 +3,8 @@
 
 #include <limits.h>
 #include <linux/futex.h>
-#include <pthread.h>
 #include <sched.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -47,17 +47,28 @@ Pool::~Pool() {
   stopping_ = true;
   generation_.fetch_add(1);
   wake_all(&generation_);
-  for (std::thread& worker : workers_) worker.join();
+  for (const Worker& worker : workers_) pthread_join(worker.thread, nullptr);
 }
 
 Error Pool::start(int threads, const std::vector<int>& cpus) {
   if (!cpus.empty()) {
     if (Error failed = pin(pthread_self(), cpus[0])) return failed;
   }
+  workers_.reserve(static_cast<size_t>(threads) - 1);  // workers keep their address
+  const auto run = [](void* argument) -> void* {
+    const Worker* worker = static_cast<Worker*>(argument);
+    worker->pool->serve(worker->member);
+    return nullptr;
+  };
   for (int member = 1; member < threads; ++member) {
-    workers_.emplace_back([this, member] { serve(member); });
+    // pthread and not std::thread, which can only throw when the system refuses.
+    Worker& worker = workers_.emplace_back(Worker{this, member, {}});
+    if (const int reason = pthread_create(&worker.thread, nullptr, run, &worker)) {
+      workers_.pop_back();
+      return error(ErrorCode::kMemory, "the system refused thread %d of %d: %s", member + 1, threads, strerror(reason));
+    }
     if (cpus.empty()) continue;
-    if (Error failed = pin(workers_.back().native_handle(), cpus[member])) return failed;
+    if (Error failed = pin(worker.thread, cpus[static_cast<size_t>(member)])) return failed;
   }
   return {};
 }

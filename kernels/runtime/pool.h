@@ -5,10 +5,10 @@
 #ifndef BENCH_RUNTIME_POOL_H_
 #define BENCH_RUNTIME_POOL_H_
 
+#include <pthread.h>
 #include <stdint.h>
 
 #include <atomic>
-#include <thread>
 #include <vector>
 
 #include "runtime/error.h"
@@ -30,7 +30,7 @@ class Pool {
   ~Pool();
 
   // Starts `threads - 1` workers. With `cpus` (as many as threads) each member, the caller included, stays on its CPU;
-  // `usage` when this process may not run there.
+  // `usage` when this process may not run there, `memory` when the system refuses a thread.
   Error start(int threads, const std::vector<int>& cpus);
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
@@ -44,10 +44,16 @@ class Pool {
  private:
   using Function = void (*)(const void* work, int member);
 
+  struct Worker {
+    Pool* pool;
+    int member;
+    pthread_t thread;
+  };
+
   void run_erased(Function function, const void* work);
   void serve(int member);
 
-  std::vector<std::thread> workers_;
+  std::vector<Worker> workers_;
   Function function_ = nullptr;
   const void* work_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // counts pieces of work; workers wait for it to change
