@@ -7,6 +7,8 @@ from typing import Any
 
 from devices.session import Session
 
+MIN_TICKS = 10
+"""Ticks of each core that a share needs to mean something: 0.1 s at the usual 100 ticks a second."""
 _CORE_LINE = re.compile(r"cpu\d+ ")
 
 
@@ -47,7 +49,7 @@ def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mappi
         return {}
     busy, idle, steal = after.busy - before.busy, after.idle - before.idle, after.steal - before.steal
     total = busy + idle + steal
-    if total <= 0 or not before.cores:
+    if not before.cores or total < MIN_TICKS * before.cores:
         return {"load_before": before.load}
     share = before.cores / total
     return {

@@ -31,11 +31,11 @@ def run_launch(session: Session, job: Job, paths: Mapping[str, str]) -> list[Mea
     probe = PROBES[job.probe]
     argv = probe.argv(job, paths)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
-    mhz_before = _mhz(session, job, paths) if probe.timed else {}
     before = read_cpu_times(session)
+    mhz_before = _mhz(session, job, paths) if probe.timed else {}
     lines = _run_agent(session, argv)
-    after = read_cpu_times(session)
     mhz_after = _mhz(session, job, paths) if probe.timed else {}
+    after = read_cpu_times(session)
     measurements = probe.parse(job, lines)
     context = {"command": join(argv), "started": started} | dict(conditions_between(before, after))
     context |= {f"{name}_before": value for name, value in mhz_before.items()}
