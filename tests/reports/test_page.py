@@ -77,6 +77,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tables: Tables) ->
     found = browser.run(INERT)
     assert found == {"hacked": True, "scripts": own_scripts, "added": 0, "shown": True}
     assert all(plot["marks"] > 0 for plot in browser.run(DRAWN) if plot["name"] != "pareto")
+    assert browser.run("return document.documentElement.scrollWidth") <= 1280
     assert browser.console() == []
     assert browser.requests() == []
 
@@ -102,8 +103,9 @@ def test_a_foreign_script_does_not_run(browser: Any, tables: Tables) -> None:
     fetch("https://evil.example/").catch(() => 0); new Image().src = "https://evil.example/image.png";
     """)
     assert browser.run("return window.hacked === undefined")
-    refused = [line for line in browser.console() if "Content Security Policy" in line]
-    assert len(refused) == 4, refused
+    refused = "\n".join(line for line in browser.console() if "Content Security Policy" in line)
+    for what in ("inline script", "inline event handler", "https://evil.example/'", "image.png"):
+        assert what in refused
 
 
 def test_measurements_can_be_filtered(browser: Any, tables: Tables) -> None:
