@@ -4,6 +4,7 @@ fabric by itself adds unknown host keys silently and reads files that may hold p
 Keys come from the ssh agent or from files.
 """
 
+import logging
 import socket
 from pathlib import Path
 
@@ -26,6 +27,10 @@ from devices.transport.host_keys import (
 KEEPALIVE_S = 5
 # Long enough for a cable pulled and put back or a Wi-Fi roam, short enough to give a dead board up.
 DEAD_PEER_MS = 15_000
+
+# paramiko's thread logs every lost connection with its traceback; our errors say it all. Whoever configures logging
+# gets those records still.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 def connect(device: Device, timeout_s: float) -> fabric.Connection:

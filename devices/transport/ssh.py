@@ -28,18 +28,19 @@ STALL_S = 30.0
 _LINK_ERRORS = (EOFError, OSError, paramiko.SSHException)
 
 # Runs "$@", and kills it (with its children, where setsid exists) when standard input ends: that is when our side
-# closes the session or the connection breaks. The exit status is the command's, 128 + n for signal n; a session that
-# ends without any is a lost one.
-_LEASH = """
+# closes the session or the connection breaks. If that is at once, the group does not exist yet. The exit status is the
+# command's, 128 + n for signal n; a session that ends without any is a lost one.
+LEASH = """
 exec 3<&0
 if command -v setsid >/dev/null 2>&1; then setsid "$@" </dev/null 3<&- & group=-
 else "$@" </dev/null 3<&- & group=; fi
 command=$!
-{ while read -r _; do :; done; kill -9 "$group$command"; } <&3 >/dev/null 2>&1 &
+{ while read -r _; do :; done; kill -9 "$group$command" || kill -9 "$command"; } <&3 >/dev/null 2>&1 &
 watch=$!
 exec 3<&-
 wait "$command"; status=$?
-kill -9 "$watch" 2>/dev/null
+exec 2>/dev/null
+kill -9 "$watch"
 exit "$status"
 """
 
@@ -63,7 +64,7 @@ class SshTransport:
         capture = Capture(max_bytes, on_line)
         deadline = time.monotonic() + timeout_s
         try:
-            channel = self._execute(["sh", "-c", _LEASH, "sh", *argv], timeout_s)
+            channel = self._execute(["sh", "-c", LEASH, "sh", *argv], timeout_s)
         except _LINK_ERRORS as error:
             raise self._lost(f"starting `{argv[0]}`") from error
         with channel:  # closing it is what kills the command

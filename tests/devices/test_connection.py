@@ -1,9 +1,12 @@
 """What is said when nothing, or the wrong thing, answers."""
 
 import socket
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +63,17 @@ def test_a_survey_asks_all_at_once_and_keeps_the_order(unreachable: Device) -> N
     assert told == [device.name for device in devices]
     assert not any(sighting.reachable for sighting in sightings)
     assert all(isinstance(sighting.error, UnreachableError) for sighting in sightings)
+
+
+def test_a_failed_connection_prints_nothing_by_itself() -> None:
+    """paramiko's tracebacks do not appear beside our message."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"x@127.0.0.1:{listener.getsockname()[1]}"
+        code = f"import devices\nprint(devices.survey([devices.device_from_address({address!r})], 1.0)[0].error)"
+        command = [sys.executable, "-c", code]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    assert "not as an ssh server should" in done.stdout
+    assert done.stderr == ""
 
 
 def test_a_survey_of_nothing_is_empty() -> None:

@@ -1,7 +1,9 @@
 """What a Session promises, on this machine and over a real sshd, with and without SFTP."""
 
 import os
+import shutil
 import signal
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 
 from devices import Session, open_session
 from devices.errors import CommandError, CommandTimeout, ConnectionLost, TransferError
+from devices.transport.ssh import LEASH
 
 HOSTILE = [
     "; rm -rf /",
@@ -284,6 +287,27 @@ def test_a_session_killed_under_an_upload_leaves_the_old_file(server: Any, tmp_p
     assert all(".part-" in path.name for path in folder.iterdir() if path.name != "file")
 
 
+@pytest.mark.parametrize("shell", [["sh"], ["bash"], ["bash", "--posix"], ["busybox", "sh"]], ids=" ".join)
+def test_the_leash_holds_in_every_shell(shell: list[str], tmp_path: Path) -> None:
+    """On a device `sh` may be dash, bash or busybox; all pass on output and status, and kill when their input ends."""
+    assert shutil.which(shell[0]), f"{shell[0]} is missing: apt-get install {shell[0]}"
+
+    def run(*command: str, standard_input: int) -> subprocess.CompletedProcess[str]:
+        argv = [*shell, "-c", LEASH, "sh", *command]
+        return subprocess.run(argv, stdin=standard_input, capture_output=True, text=True, timeout=60)
+
+    reading, writing = os.pipe()
+    try:
+        assert run("printf", "%s", "a b;", standard_input=reading).stdout == "a b;"
+        assert run("sh", "-c", "exit 5", standard_input=reading).returncode == 5
+        assert run("sh", "-c", "kill -4 $$", standard_input=reading).returncode == 132
+        assert run("no-such-command", standard_input=reading).returncode == 127
+    finally:
+        os.close(reading)
+        os.close(writing)
+    assert run("sleep", "300", standard_input=subprocess.DEVNULL).returncode == 137
+
+
 def test_closing_twice_is_no_error(server: Any) -> None:
     session = server.open()
     session.close()
@@ -305,11 +329,12 @@ def test_facts_over_ssh_agree_with_facts_from_here(server: Any, local: Session) 
 
 def test_many_commands_leave_no_processes_behind(server: Any) -> None:
     with server.open() as session:
+        session.run(["ps"]).check()  # missing: apt-get install procps
         for _ in range(10):
             session.run(["true"]).check()
         time.sleep(0.3)
         listed = session.run(["ps", "-eo", "pid,args"]).stdout
-    assert listed.count("while read -r _") <= 4  # those of this `ps` itself: leash, watcher
+    assert listed.count("while read -r _") <= 4  # the leash of this `ps` itself, its watcher, and the login shell
 
 
 def test_open_session_is_what_a_device_needs(server: Any) -> None:
