@@ -156,7 +156,13 @@ def _first_line(program: Path, flag: str) -> str:
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """One build at a time, over processes; the lock ends with the process that holds it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise InfrastructureError(
+            f"cannot write {path}: {error.strerror}; name another folder in BENCH_HOME"
+        ) from error
+    with file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -65,8 +65,9 @@ def deploy(session: Session, artifact: Artifact) -> str:
 def collect(session: Session, keep: Collection[str], budget_bytes: int) -> list[str]:
     """Remove artifacts whose sha256 is not in `keep`, longest unused first, until the rest fits `budget_bytes`.
 
-    Returns the removed paths. Kept artifacts count, but are never removed.
+    Returns the removed paths. Kept artifacts count, but are never removed. Uploads cut off days ago go too.
     """
+    session.run(["find", f"{session.root}/incoming", "-type", "f", "-mtime", "+1", "-exec", "rm", "-f", "{}", "+"])
     stored = _list(session)
     excess = sum(file.bytes for file in stored) - budget_bytes
     removed: list[str] = []

@@ -8,16 +8,17 @@ from shlex import join
 from typing import Any
 
 from devices.session import Session
+from devices.transport.base import Completed
 from harness.conditions import conditions_between, read_cpu_times
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes import PROBES
+from harness.probes import PROBES, Probe
 from harness.probes.base import MAX_OUTPUT_BYTES
 from harness.probes.info import read_spin, spin_argv
 
-TIMEOUT_S = 900.0
-"""A launch that takes longer hangs: the slowest honest one, scoring a text on a small board, takes some minutes."""
+TIMEOUT_S = 1800.0
+"""A launch that takes longer hangs: the slowest honest one, scoring a text on a small board, takes minutes."""
 SPIN_MS = 20
 """Length of the clock check before and after a launch."""
 
@@ -33,26 +34,24 @@ def run_launch(session: Session, job: Job, paths: Mapping[str, str]) -> list[Mea
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     before = read_cpu_times(session)
     mhz_before = _mhz(session, job, paths) if probe.timed else {}
-    lines = _run_agent(session, argv)
+    completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
     mhz_after = _mhz(session, job, paths) if probe.timed else {}
     after = read_cpu_times(session)
-    measurements = probe.parse(job, lines)
+    measurements = _parse(probe, job, completed)
     context = {"command": join(argv), "started": started} | dict(conditions_between(before, after))
     context |= {f"{name}_before": value for name, value in mhz_before.items()}
     context |= {f"{name}_after": value for name, value in mhz_after.items()}
     return [replace(m, context={**context, **m.context}) for m in measurements]
 
 
-def _run_agent(session: Session, argv: list[str]) -> list[str]:
-    completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+def _parse(probe: Probe, job: Job, completed: Completed) -> list[Measurement]:
     if completed.truncated:
-        raise InfrastructureError(f"`{join(argv)[:200]}` printed more than {MAX_OUTPUT_BYTES} bytes")
-    lines = completed.stdout.splitlines()
-    if not lines:
-        raise InfrastructureError(
-            f"`{join(argv)[:200]}` ended with status {completed.returncode} and no output: {completed.stderr[-500:]!r}"
-        )
-    return lines
+        raise InfrastructureError(f"the agent printed more than {MAX_OUTPUT_BYTES} bytes")
+    try:
+        return probe.parse(job, completed.stdout.splitlines())
+    except InfrastructureError as error:
+        said = f"status {completed.returncode}, standard error {completed.stderr.strip()[-500:]!r}"
+        raise InfrastructureError(f"{error} ({said})") from error
 
 
 def _mhz(session: Session, job: Job, paths: Mapping[str, str]) -> dict[str, Any]:

@@ -1,66 +1,18 @@
-"""Scheduler: one worker per device asks its jobs in rounds; skips answered ones; a failure becomes a measurement."""
+"""Scheduler: every device gets a worker; answered jobs are skipped; a failure becomes a measurement."""
 
-import random
-import threading
-import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 import devices
-from devices.device import Device
-from devices.errors import DeviceError, HostKeyError, InventoryError
-from devices.session import Session
 from harness.artifact import Artifact
-from harness.deploy import deploy
 from harness.engine import run_on_threads
-from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
-from harness.job import Job
-from harness.launch import run_launch
-from harness.measurement import Measurement
 from harness.store import Store
+from harness.worker import DeviceWork, Event, OpenSession, Outcome, Progress, Settings, Worker
+
+__all__ = ["DeviceWork", "Event", "Outcome", "Progress", "run_jobs"]
 
 ATTEMPTS = 3
 """How often a launch is tried when the device, not the question, is at fault."""
 RETRY_PAUSE_S = 2.0
-
-Status = Literal["measured", "skipped", "failed"]
-
-
-@dataclass(frozen=True)
-class DeviceWork:
-    """The jobs of one device, in the order in which their probes shall come."""
-
-    device: Device
-    jobs: tuple[Job, ...]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job; `error` is set when it failed."""
-
-    device: str
-    job: Job
-    status: Status
-    error: BenchError | None = None
-
-
-@dataclass(frozen=True)
-class Event:
-    """Progress of one device; `done` and `total` count process launches, those of skipped jobs included."""
-
-    kind: Literal["started", "launched", "finished", "skipped", "failed", "retried"]
-    device: str
-    job: Job
-    done: int
-    total: int
-    message: str = ""
-
-
-Progress = Callable[[Event], None]
-"""Called from the thread of each device."""
-OpenSession = Callable[[Device], Session]
 
 
 def run_jobs(
@@ -82,11 +34,9 @@ def run_jobs(
     current launches are stored; a later call with the same jobs goes on from there.
     """
     by_hash = {artifact.sha256: artifact for artifact in artifacts}
-    _check_artifacts(work, by_hash)
-    workers = {
-        each.device.name: _Worker(each, store, run_id, by_hash, progress, open_session, seed, attempts, retry_pause_s)
-        for each in work
-    }
+    _check(work, by_hash)
+    settings = Settings(store, run_id, by_hash, progress, open_session, seed, attempts, retry_pause_s)
+    workers = {each.device.name: Worker(each, settings) for each in work}
     results = run_on_threads({name: worker.run for name, worker in workers.items()})
     for result in results.values():
         if isinstance(result, BaseException):
@@ -94,183 +44,10 @@ def run_jobs(
     return [outcome for worker in workers.values() for outcome in worker.outcomes]
 
 
-def _check_artifacts(work: Sequence[DeviceWork], by_hash: Mapping[str, Artifact]) -> None:
+def _check(work: Sequence[DeviceWork], by_hash: Mapping[str, Artifact]) -> None:
+    names = [each.device.name for each in work]
+    if len(set(names)) < len(names):
+        raise ValueError(f"expected each device once, found {names}")
     wanted = {sha256 for each in work for job in each.jobs for sha256 in job.artifacts.values()}
     if missing := wanted - by_hash.keys():
         raise ValueError(f"expected the artifacts that the jobs name, {sorted(missing)} are missing")
-
-
-class _DeviceGone(Exception):
-    """The device cannot be reached any more: no job on it can be asked."""
-
-    def __init__(self, error: BenchError) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class _Worker:
-    """Owns the connection to one device and asks its jobs one after the other."""
-
-    def __init__(
-        self,
-        work: DeviceWork,
-        store: Store,
-        run_id: str,
-        artifacts: Mapping[str, Artifact],
-        progress: Progress,
-        open_session: OpenSession,
-        seed: int,
-        attempts: int,
-        retry_pause_s: float,
-    ) -> None:
-        self.outcomes: list[Outcome] = []
-        self._device = work.device
-        self._jobs = list({job.key: job for job in work.jobs}.values())
-        self._store = store
-        self._run_id = run_id
-        self._artifacts = artifacts
-        self._progress = progress
-        self._open_session = open_session
-        # The name in the seed: devices do not all follow one order.
-        self._random = random.Random(f"{seed} {work.device.name}")
-        self._attempts = attempts
-        self._retry_pause_s = retry_pause_s
-        self._session: Session | None = None
-        self._paths: dict[str, str] = {}
-        self._missing = {job.key: store.missing(job) for job in self._jobs}
-        self._total = sum(max(job.launches, 1) for job in self._jobs)
-        self._done = 0
-
-    def run(self, stop: threading.Event) -> None:
-        todo = [job for job in self._jobs if not self._skip(job)]
-        try:
-            for group in _by_probe(todo):
-                self._run_group(group, stop)
-        except _DeviceGone as gone:
-            settled = {outcome.job.key for outcome in self.outcomes}
-            for job in todo:
-                if job.key not in settled:
-                    self._record_failure(job, gone.error)
-        finally:
-            self._disconnect()
-
-    def _skip(self, job: Job) -> bool:
-        """Whether the job is answered; counts what is already there."""
-        missing = self._missing[job.key]
-        self._done += job.launches - missing
-        if missing == 0:
-            self._store.link_run(self._run_id, job)
-            self._settle(job, "skipped")
-        return missing == 0
-
-    def _run_group(self, jobs: Sequence[Job], stop: threading.Event) -> None:
-        pending = list(jobs)
-        while pending:
-            self._random.shuffle(pending)
-            for job in list(pending):
-                if stop.is_set():
-                    return
-                if self._launch(job, stop):
-                    pending.remove(job)
-
-    def _launch(self, job: Job, stop: threading.Event) -> bool:
-        """One launch; whether the job is settled with it."""
-        self._tell("started", job)
-        try:
-            measurements, attempt = self._try(job, stop)
-        except BenchError as error:
-            self._settle(job, "failed", error)
-            return True
-        self._store.append(self._run_id, job, measurements, attempt)
-        self._missing[job.key] -= 1
-        self._done += 1
-        self._tell("launched", job)
-        if self._missing[job.key] == 0:
-            self._settle(job, "measured")
-        return self._missing[job.key] == 0
-
-    def _try(self, job: Job, stop: threading.Event) -> tuple[list[Measurement], int]:
-        """The measurements and the number of the attempt that gave them; every failed attempt is stored."""
-        for attempt in range(1, self._attempts + 1):
-            try:
-                session = self._connect()
-                return run_launch(session, job, self._deploy(session, job)), attempt
-            except (BenchError, DeviceError) as error:
-                failure = _as_bench_error(error, self._device)
-                self._store.append(self._run_id, job, [_failed(job, failure)], attempt)
-                self._after_failure(job, error, failure, last=attempt == self._attempts or stop.is_set())
-        raise AssertionError("the last attempt raises")
-
-    def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
-        """Raise what ends the attempts, or pause before the next."""
-        unreached = self._session is None
-        final = isinstance(error, UsageError | UnsupportedError | HostKeyError | InventoryError)
-        if isinstance(error, DeviceError):
-            self._disconnect()
-        if unreached and (last or final):
-            self._settle(job, "failed", failure)
-            raise _DeviceGone(failure) from error
-        if last or final:
-            raise failure from error
-        self._tell("retried", job, str(failure))
-        time.sleep(self._retry_pause_s)
-
-    def _connect(self) -> Session:
-        if self._session is None:
-            self._session = self._open_session(self._device)
-        return self._session
-
-    def _disconnect(self) -> None:
-        if self._session is not None:
-            # The connection may be the very thing that broke.
-            with suppress(DeviceError, OSError):
-                self._session.close()
-        self._session = None
-        self._paths = {}
-
-    def _deploy(self, session: Session, job: Job) -> dict[str, str]:
-        for sha256 in job.artifacts.values():
-            if sha256 not in self._paths:
-                self._paths[sha256] = deploy(session, self._artifacts[sha256])
-        return {role: self._paths[sha256] for role, sha256 in job.artifacts.items()}
-
-    def _record_failure(self, job: Job, error: BenchError) -> None:
-        self._store.append(self._run_id, job, [_failed(job, error)])
-        self._settle(job, "failed", error)
-
-    def _settle(self, job: Job, status: Status, error: BenchError | None = None) -> None:
-        self.outcomes.append(Outcome(self._device.name, job, status, error))
-        if status == "failed":
-            self._done += self._missing[job.key]
-        self._tell("finished" if status == "measured" else status, job, str(error or ""))
-
-    def _tell(
-        self,
-        kind: Literal["started", "launched", "finished", "skipped", "failed", "retried"],
-        job: Job,
-        message: str = "",
-    ) -> None:
-        self._progress(Event(kind, self._device.name, job, self._done, self._total, message))
-
-
-def _by_probe(jobs: Iterable[Job]) -> list[list[Job]]:
-    """Groups of comparable jobs, in order of first appearance."""
-    groups: dict[str, list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(job.probe, []).append(job)
-    return list(groups.values())
-
-
-ERROR_WORDS: dict[type[BenchError], str] = {UsageError: "usage", UnsupportedError: "unsupported"}
-"""First word of a stored error; all others are `infrastructure`."""
-
-
-def _failed(job: Job, error: BenchError) -> Measurement:
-    return Measurement(job.key, "", "", error=f"{ERROR_WORDS.get(type(error), 'infrastructure')}: {error}")
-
-
-def _as_bench_error(error: BenchError | DeviceError, device: Device) -> BenchError:
-    if isinstance(error, BenchError):
-        return error
-    kind = UsageError if isinstance(error, InventoryError) else InfrastructureError
-    return kind(f"{device.name}: {error}")

@@ -106,6 +106,12 @@ def test_the_tools_are_those_of_this_python() -> None:
     )
 
 
+def test_a_cache_that_cannot_be_written_is_an_infrastructure_error(kernels: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(InfrastructureError, match="name another folder in BENCH_HOME"):
+        build_agent(X86, tmp_path / "file" / "cache")
+
+
 def test_the_cache_moves_with_bench_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("BENCH_HOME", str(tmp_path / "here"))
     assert bench_home() == tmp_path / "here"

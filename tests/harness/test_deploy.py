@@ -104,6 +104,16 @@ def test_collection_within_the_budget_and_of_strangers_removes_nothing(session: 
     assert stranger.exists()
 
 
+def test_collection_also_removes_uploads_that_were_cut_off_long_ago(session: Session, model: Artifact) -> None:
+    deploy(session, model)
+    old, young = (Path(session.root) / "incoming" / name for name in ("old.part-1", "young.part-2"))
+    for part in (old, young):
+        part.write_bytes(b"half")
+    os.utime(old, (1000, 1000))
+    collect(session, keep=(), budget_bytes=1 << 20)
+    assert (old.exists(), young.exists()) == (False, True)
+
+
 def test_a_bench_folder_with_spaces_and_quotes_is_no_problem(tmp_path: Path, model: Artifact) -> None:
     device = Device(name="odd", family="local", transport="local", root=str(tmp_path / "it's $HOME; a b"))
     with devices.open_session(device) as session:

@@ -198,7 +198,7 @@ def test_a_killed_process_is_tried_again_and_its_history_kept(
     job = mm_job("a", "once:8x32:1", launches=1)
     assert statuses(run(DeviceWork(local_device("a"), (job,)))) == ["measured"]
     first, second = store.attempts(job.key)
-    assert first.error is not None and "was cut" in first.error
+    assert first.error is not None and "was cut" in first.error and "status 137" in first.error
     assert (second.attempt, second.error) == (2, None)
 
 
@@ -332,3 +332,8 @@ def test_a_job_without_its_artifact_is_refused_before_anything_runs(
 ) -> None:
     with pytest.raises(ValueError, match="artifacts that the jobs name"):
         run_jobs([DeviceWork(local_device("a"), (mm_job("a", "w4a8:8x32:1"),))], store, "run", [])
+
+
+def test_a_device_named_twice_is_refused(store: Store, local_device: MakeDevice) -> None:
+    with pytest.raises(ValueError, match="each device once"):
+        run_jobs([DeviceWork(local_device("a"), ())] * 2, store, "run", [])

@@ -1,0 +1,239 @@
+"""Worker: owns the connection to one device and asks its jobs one launch at a time, in rounds."""
+
+import random
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from devices.device import Device
+from devices.errors import DeviceError, HostKeyError, InventoryError
+from devices.session import Session
+from harness.artifact import Artifact
+from harness.deploy import collect, deploy
+from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
+from harness.job import Job
+from harness.launch import run_launch
+from harness.measurement import Measurement
+from harness.store import Store
+
+DEVICE_BUDGET_BYTES = 4 << 30
+"""How much the artifacts of earlier runs may take on a device together with those of this one."""
+
+Status = Literal["measured", "skipped", "failed"]
+EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried"]
+
+
+@dataclass(frozen=True)
+class DeviceWork:
+    """The jobs of one device, in the order in which their probes shall come."""
+
+    device: Device
+    jobs: tuple[Job, ...]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job; `error` is set when it failed."""
+
+    device: str
+    job: Job
+    status: Status
+    error: BenchError | None = None
+
+
+@dataclass(frozen=True)
+class Event:
+    """Progress of one device; `done` and `total` count process launches, those of skipped jobs included."""
+
+    kind: EventKind
+    device: str
+    job: Job
+    done: int
+    total: int
+    message: str = ""
+
+
+Progress = Callable[[Event], None]
+"""Called from the thread of each device."""
+OpenSession = Callable[[Device], Session]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all workers of a run share."""
+
+    store: Store
+    run_id: str
+    artifacts: Mapping[str, Artifact]
+    progress: Progress
+    open_session: OpenSession
+    seed: int
+    attempts: int
+    retry_pause_s: float
+
+
+class _DeviceGone(Exception):
+    """The device cannot be reached any more: no job on it can be asked."""
+
+    def __init__(self, error: BenchError) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+class Worker:
+    """Asks the jobs of one device; `outcomes` grows as they settle."""
+
+    def __init__(self, work: DeviceWork, settings: Settings) -> None:
+        self.outcomes: list[Outcome] = []
+        self._device = work.device
+        self._jobs = list({job.key: job for job in work.jobs}.values())
+        self._settings = settings
+        # The name in the seed: devices do not all follow one order.
+        self._random = random.Random(f"{settings.seed} {work.device.name}")
+        self._session: Session | None = None
+        self._paths: dict[str, str] = {}
+        self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
+        self._total = sum(max(job.launches, 1) for job in self._jobs)
+        self._done = 0
+
+    def run(self, stop: threading.Event) -> None:
+        """Settle every job, or return early, between two launches, when asked to stop."""
+        todo = [job for job in self._jobs if not self._skip(job)]
+        try:
+            for group in _by_probe(todo):
+                self._run_group(group, stop)
+            self._collect()
+        except _DeviceGone as gone:
+            self._give_up(todo, gone.error)
+        finally:
+            self._disconnect()
+
+    def _skip(self, job: Job) -> bool:
+        """Whether the job is answered; counts what is already there."""
+        missing = self._missing[job.key]
+        self._done += job.launches - missing
+        if missing == 0:
+            self._settings.store.link_run(self._settings.run_id, job)
+            self._settle(job, "skipped")
+        return missing == 0
+
+    def _run_group(self, jobs: Sequence[Job], stop: threading.Event) -> None:
+        pending = list(jobs)
+        while pending:
+            self._random.shuffle(pending)
+            for job in list(pending):
+                if stop.is_set():
+                    return
+                if self._launch(job, stop):
+                    pending.remove(job)
+
+    def _launch(self, job: Job, stop: threading.Event) -> bool:
+        """One launch; whether the job is settled with it."""
+        self._tell("started", job)
+        try:
+            measurements, attempt = self._try(job, stop)
+        except BenchError as error:
+            self._settle(job, "failed", error)
+            return True
+        self._store(job, measurements, attempt)
+        self._missing[job.key] -= 1
+        self._done += 1
+        self._tell("launched", job)
+        if self._missing[job.key] == 0:
+            self._settle(job, "measured")
+        return self._missing[job.key] == 0
+
+    def _try(self, job: Job, stop: threading.Event) -> tuple[list[Measurement], int]:
+        """The measurements and the number of the attempt that gave them; every failed attempt is stored."""
+        for attempt in range(1, self._settings.attempts + 1):
+            try:
+                session = self._connect()
+                return run_launch(session, job, self._deploy(session, job)), attempt
+            except (BenchError, DeviceError) as error:
+                failure = _as_bench_error(error, self._device)
+                self._store(job, [_failed(job, failure)], attempt)
+                self._after_failure(job, error, failure, last=attempt == self._settings.attempts or stop.is_set())
+                stop.wait(self._settings.retry_pause_s)
+        raise AssertionError("the last attempt raises")
+
+    def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
+        """Raise what ends the attempts, if something does."""
+        unreached = self._session is None
+        final = isinstance(error, UsageError | UnsupportedError | HostKeyError | InventoryError)
+        if isinstance(error, DeviceError):
+            self._disconnect()
+        if unreached and (last or final):
+            self._settle(job, "failed", failure)
+            raise _DeviceGone(failure) from error
+        if last or final:
+            raise failure from error
+        self._tell("retried", job, str(failure))
+
+    def _connect(self) -> Session:
+        if self._session is None:
+            self._session = self._settings.open_session(self._device)
+        return self._session
+
+    def _disconnect(self) -> None:
+        if self._session is not None:
+            # The connection may be the very thing that broke.
+            with suppress(DeviceError, OSError):
+                self._session.close()
+        self._session = None
+        self._paths = {}
+
+    def _deploy(self, session: Session, job: Job) -> dict[str, str]:
+        for sha256 in job.artifacts.values():
+            if sha256 not in self._paths:
+                self._paths[sha256] = deploy(session, self._settings.artifacts[sha256])
+        return {role: self._paths[sha256] for role, sha256 in job.artifacts.items()}
+
+    def _collect(self) -> None:
+        """Keep the device's storage from filling up; if that fails, nothing measured is at stake."""
+        if self._session is not None:
+            with suppress(BenchError, DeviceError):
+                collect(self._session, self._paths.keys(), DEVICE_BUDGET_BYTES)
+
+    def _give_up(self, jobs: Iterable[Job], error: BenchError) -> None:
+        settled = {outcome.job.key for outcome in self.outcomes}
+        for job in jobs:
+            if job.key not in settled:
+                self._store(job, [_failed(job, error)])
+                self._settle(job, "failed", error)
+
+    def _store(self, job: Job, measurements: Sequence[Measurement], attempt: int = 1) -> None:
+        self._settings.store.append(self._settings.run_id, job, measurements, attempt)
+
+    def _settle(self, job: Job, status: Status, error: BenchError | None = None) -> None:
+        self.outcomes.append(Outcome(self._device.name, job, status, error))
+        if status == "failed":
+            self._done += self._missing[job.key]
+        self._tell("finished" if status == "measured" else status, job, str(error or ""))
+
+    def _tell(self, kind: EventKind, job: Job, message: str = "") -> None:
+        self._settings.progress(Event(kind, self._device.name, job, self._done, self._total, message))
+
+
+def _by_probe(jobs: Iterable[Job]) -> list[list[Job]]:
+    """Groups of comparable jobs, in order of first appearance."""
+    groups: dict[str, list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.probe, []).append(job)
+    return list(groups.values())
+
+
+ERROR_WORDS: dict[type[BenchError], str] = {UsageError: "usage", UnsupportedError: "unsupported"}
+"""First word of a stored error; all others are `infrastructure`."""
+
+
+def _failed(job: Job, error: BenchError) -> Measurement:
+    return Measurement(job.key, "", "", error=f"{ERROR_WORDS.get(type(error), 'infrastructure')}: {error}")
+
+
+def _as_bench_error(error: BenchError | DeviceError, device: Device) -> BenchError:
+    if isinstance(error, BenchError):
+        return error
+    kind = UsageError if isinstance(error, InventoryError) else InfrastructureError
+    return kind(f"{device.name}: {error}")
