@@ -27,9 +27,9 @@ class Card:
 
 
 def cards(models: pd.DataFrame) -> list[Card]:
-    """Headlines about the first allocated model; none without one, and none for what was not measured."""
+    """Headlines about the last allocated model; none without one, and none for what was not measured."""
     known = rows(models)
-    allocated = _first(known, "allocated")
+    allocated = _first(known[::-1], "allocated")
     if allocated is None:
         return []
     baseline = _first(known, "baseline")

@@ -51,6 +51,12 @@ def test_a_prediction_is_good_within_five_percent(tables: Tables, factor: float,
     assert _card(tables, "Decode against prediction").tone == tone
 
 
+def test_the_last_allocation_is_the_one_that_counts(tables: Tables) -> None:
+    models = tables["models"]
+    tables["models"] = pd.concat([models, models.tail(1).assign(label="again", bytes=1e6)], ignore_index=True)
+    assert _card(tables, "Size").value.startswith("1.00")
+
+
 def test_without_an_allocated_model_there_are_no_headlines(tables: Tables) -> None:
     assert cards(read({"models": tables["models"].iloc[:5]})["models"]) == []
     assert cards(read({})["models"]) == []

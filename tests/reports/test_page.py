@@ -25,8 +25,9 @@ return [...document.querySelectorAll(".plot")].map(plot => {
 })
 """
 HOSTILE = (
-    "</script><script>window.hacked = 1</script><img src=x onerror='window.hacked = 1'>\"'`"
-    "<a href='https://evil.example/'>link</a>{{ 7 * 7 }}%{x}\u2028\u0000ÄÖ\U0001f980\ud800]]>--><svg onload=alert(1)>"
+    "<a href='https://evil.example/'>link</a></script><script>window.hacked = 1</script>"
+    "<img src=x onerror='window.hacked = 1'>\"'`{{ 7 * 7 }}%{x}"
+    "\u2028\u0000ÄÖ\U0001f980\ud800]]>--><svg onload=alert(1)>"
 )
 INERT = """
 return {
@@ -34,6 +35,7 @@ return {
   scripts: document.scripts.length,
   added: document.querySelectorAll("img, iframe, a[href*=evil], svg a, [onerror], [onload]").length,
   shown: document.body.innerText.includes("<img src=x onerror='window.hacked = 1'>"),
+  drawn: [...document.querySelectorAll(".plot text")].some(t => t.textContent.includes("<a href='https://evil.example/'>")),
 }
 """
 
@@ -75,7 +77,7 @@ def test_hostile_text_is_shown_and_does_nothing(browser: Any, tables: Tables) ->
     own_scripts = 1 + 2
     browser.open(render(_hostile(tables), HOSTILE))
     found = browser.run(INERT)
-    assert found == {"hacked": True, "scripts": own_scripts, "added": 0, "shown": True}
+    assert found == {"hacked": True, "scripts": own_scripts, "added": 0, "shown": True, "drawn": True}
     assert all(plot["marks"] > 0 for plot in browser.run(DRAWN) if plot["name"] != "pareto")
     assert browser.run("return document.documentElement.scrollWidth") <= 1280
     assert browser.console() == []
