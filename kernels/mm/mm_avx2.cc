@@ -45,6 +45,16 @@ inline __m256i pair_sums(__m256i w, __m256i a) {
   return _mm256_maddubs_epi16(_mm256_abs_epi8(value), _mm256_sign_epi8(a, value));
 }
 
+// Column j of a step, that is byte j of every 32-bit lane, as a signed number times 2^24: at the top of the lane it needs no
+// sign extension.
+inline __m256 column(__m256i w, int j) {
+  if (j == 0) return _mm256_cvtepi32_ps(_mm256_slli_epi32(w, 24));
+  if (j == 3) return _mm256_cvtepi32_ps(_mm256_and_si256(w, _mm256_set1_epi32((int)0xff000000)));
+  const __m256i from = j == 1 ? _mm256_set1_epi64x(0x05808080'01808080) : _mm256_set1_epi64x(0x06808080'02808080);
+  const __m256i upper = _mm256_set_epi64x(0x08000000'08000000, 0, 0x08000000'08000000, 0);  // the second 8 bytes of each half
+  return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(w, _mm256_or_si256(from, upper)));
+}
+
 inline float horizontal_sum(__m256 v) {
   __m128 half = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
   half = _mm_add_ps(half, _mm_movehl_ps(half, half));
@@ -84,7 +94,6 @@ struct Avx2 {
     }
   }
 
-  // Column j of a step is byte j of every 32-bit lane, made a signed number by two shifts.
   template <int Bits, int Tokens>
   static void dot_a16(const uint8_t* codes, int blocks, const uint16_t* a, size_t stride, Floats (&out)[Tokens]) {
     constexpr int kChains = Tokens == 1 ? 4 : 2;
@@ -100,16 +109,17 @@ struct Avx2 {
         const __m256i w = _mm256_sub_epi8(codes_of<Bits>(codes, step), _mm256_set1_epi8((char)(1 << (Bits - 1))));
 #pragma unroll
         for (int j = 0; j < 4; ++j) {
-          const Floats column = _mm256_cvtepi32_ps(_mm256_srai_epi32(_mm256_slli_epi32(w, 24 - 8 * j), 24));
+          const Floats c = column(w, j);
 #pragma unroll
           for (int t = 0; t < Tokens; ++t)
-            sums[t][j % kChains] = fma(column, _mm256_set1_ps(x[t][4 * step + j]), sums[t][j % kChains]);
+            sums[t][j % kChains] = fma(c, _mm256_set1_ps(x[t][4 * step + j]), sums[t][j % kChains]);
         }
       }
     }
     for (int t = 0; t < Tokens; ++t) {
-      out[t] = _mm256_add_ps(sums[t][0], sums[t][1]);
-      if constexpr (kChains == 4) out[t] = _mm256_add_ps(out[t], _mm256_add_ps(sums[t][2], sums[t][3]));
+      Floats sum = _mm256_add_ps(sums[t][0], sums[t][1]);
+      if constexpr (kChains == 4) sum = _mm256_add_ps(sum, _mm256_add_ps(sums[t][2], sums[t][3]));
+      out[t] = times(sum, 0x1p-24f);
     }
   }
 
