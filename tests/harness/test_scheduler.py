@@ -175,7 +175,7 @@ print(*(outcome.status for outcome in outcomes))
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_run_that_is_killed_loses_at_most_the_launch_under_way(
-    tmp_path: Path, store: Store, agent: Artifact, calls: Callable[[str], list[str]], number: signal.Signals
+    tmp_path: Path, store: Store, agent: Artifact, number: signal.Signals
 ) -> None:
     words = [tmp_path / "store" / "results.sqlite", agent.path, tmp_path / "devices" / "a"]
     argv = [sys.executable, "-c", RUN_IN_A_PROCESS, *map(str, words)]
@@ -184,12 +184,13 @@ def test_a_run_that_is_killed_loses_at_most_the_launch_under_way(
         while not store.measurements() and time.monotonic() < deadline:
             time.sleep(0.05)
         process.send_signal(number)
-    stored = len(store.measurements()[0].measurement.launches)
-    assert 1 <= stored < 4
-    before = len(calls("a"))
+    key = store.measurements()[0].measurement.job_key
+    before = store.attempts(key)
+    assert 1 <= len(before) < 4
     assert subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True).stdout == "measured\n"
-    assert len(calls("a")) - before == 4 - stored
-    assert len(store.measurements()[0].measurement.launches) == 4
+    after = store.attempts(key)
+    assert after[: len(before)] == before
+    assert len(after) == len(store.measurements()[0].measurement.launches) == 4
 
 
 def test_a_killed_process_is_tried_again_and_its_history_kept(
