@@ -15,8 +15,10 @@ _NAMES = {"baseline": "Baseline", "uniform": "Uniform format", "allocated": "All
 
 
 def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
-    """KL divergence (log) against time per token. A model with KL 0 is the reference: a vertical line at its time."""
+    """KL divergence (log) against time per token; the baseline, which has almost none, is a vertical line."""
     pareto = complete(pareto, ("predicted_decode_ms", "predicted_kl"))
+    is_reference = (models["kind"] == "baseline") | (models["kl_mean"] <= 0)
+    references, compared = models[is_reference], models[~is_reference]
     figure = plot(
         _alt(models, pareto),
         height=460,
@@ -25,14 +27,14 @@ def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
         xaxis={"title": {"text": "Time per decoded token, ms (less is better)"}},
         yaxis={
             "title": {"text": "KL divergence to the baseline, nats per token (less is better)"},
-            **log_axis(pd.concat([models["kl_mean"], pareto["predicted_kl"]])),
+            **log_axis(pd.concat([compared["kl_mean"], pareto["predicted_kl"]])),
         },
     )
     _add_frontier(figure, pareto[pareto["kind"] == "frontier"])
-    _add_predictions(figure, models, pareto[pareto["kind"] != "frontier"])
-    for kind in dict.fromkeys(models["kind"]):
-        _add_measured(figure, kind, models[(models["kind"] == kind) & (models["kl_mean"] > 0)])
-    _add_references(figure, models[models["kl_mean"] <= 0])
+    _add_predictions(figure, compared, pareto[pareto["kind"] != "frontier"])
+    for kind in dict.fromkeys(compared["kind"]):
+        _add_measured(figure, kind, compared[compared["kind"] == kind])
+    _add_references(figure, references)
     return figure
 
 
@@ -68,7 +70,7 @@ def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.Data
     predicted = predicted[predicted["predicted_kl"] > 0]
     if predicted.empty:
         return
-    measured = {row["label"]: row for row in rows(models[models["kl_mean"] > 0])}
+    measured = {row["label"]: row for row in rows(models)}
     xs: list[float | None] = []
     ys: list[float | None] = []
     for row in rows(predicted):
@@ -89,8 +91,6 @@ def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.Data
 
 
 def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
-    if models.empty:
-        return
     figure.add_scatter(
         name=f"{_NAMES.get(kind, escape(kind))}, measured",
         x=models["decode_ms"].tolist(),
@@ -130,9 +130,10 @@ def _details(row: Mapping[str, Any]) -> str:
 
 def _add_references(figure: go.Figure, models: pd.DataFrame) -> None:
     for row in rows(models):
+        divergence = units.significant(row["kl_mean"], 2)
         color = KINDS.get(row["kind"], NEUTRAL)
         figure.add_vline(x=row["decode_ms"], line={"color": color, "width": 1.5, "dash": "dash"})
         figure.add_annotation(
             x=row["decode_ms"], xanchor="right", xshift=-5, y=1, yref="paper", yanchor="top", showarrow=False,
-            text=f"{escape(row['label'])}: KL 0<br>{units.milliseconds(row['decode_ms'])}", align="right",
+            text=f"{escape(row['label'])}: KL {divergence}<br>{units.milliseconds(row['decode_ms'])}", align="right",
         )  # fmt: skip

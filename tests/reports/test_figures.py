@@ -68,11 +68,13 @@ def test_latency_bars_carry_asymmetric_intervals(tables: Tables) -> None:
     assert bars["error_x"]["arrayminus"][0] == pytest.approx(row["decode_tps"] - row["decode_tps_low"])
 
 
-def test_a_model_without_divergence_is_a_line_on_the_pareto_figure(tables: Tables) -> None:
-    """KL 0 has no place on a log axis: the baseline is a vertical line at its time."""
+@pytest.mark.parametrize("kl, text", [(0.0, "0"), (2e-7, "2.0\N{MULTIPLICATION SIGN}10⁻⁷")])
+def test_the_baseline_is_a_line_on_the_pareto_figure(tables: Tables, kl: float, text: str) -> None:
+    """Next to no KL has no place on a log axis: the baseline is a vertical line at its time."""
+    tables["models"].loc[0, "kl_mean"] = kl
     layout = _chart("pareto", tables)["layout"]
     assert [shape["x0"] for shape in layout["shapes"]] == [pytest.approx(tables["models"]["decode_ms"][0])]
-    assert layout["annotations"][0]["text"].startswith("fp16: KL 0")
+    assert layout["annotations"][0]["text"].startswith(f"fp16: KL {text}<br>")
 
 
 def test_bits_are_placed_by_kind_and_block(tables: Tables) -> None:
