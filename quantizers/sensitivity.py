@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from quantizers import primitives
 from quantizers.blocks import observe
+from quantizers.blocks.observe import BlockInput
+from quantizers.blocks.round import Rounder
 from quantizers.errors import QuantizerError, nearest
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.primitives import QuantizedWeight
@@ -65,20 +67,23 @@ def measure(
     *,
     groups: Sequence[tuple[str, ...]] | None = None,
     recipe: Recipe = RECIPES["rtn"],
+    calibration: Tensor | None = None,
 ) -> list[Sensitivity]:
     """Every group (default: each linear by itself) under every scheme, on token windows [B, T].
 
-    The recipe's transforms are applied to a copy of the model first, calibrated on the same tokens, and its rounder is
-    the one used. Groups must not span blocks.
+    The recipe's transforms are applied to a copy of the model first, and its rounder is the one used; both look at
+    `calibration` windows (default: the tokens measured on, which flatters recipes that fit them). Groups must not span
+    blocks.
     """
+    calibration = tokens if calibration is None else calibration
     model = loaded.model
     if recipe.transforms:
         model = copy.deepcopy(model)
         for transform in recipe.transforms:
-            transform.apply(model, tokens)
+            transform.apply(model, calibration)
     known = linears(model)
     places = _by_block(groups if groups is not None else [(name,) for name in known], known)
-    run = _Run(model, tokens, recipe)
+    run = _Run(model, tokens, recipe.rounder, calibration)
     total = sum(map(len, places.values())) * len(schemes)
     table: list[Sensitivity] = []
     for index, group in ((index, group) for index, block_groups in places.items() for group in block_groups):
@@ -95,7 +100,7 @@ def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
 
     A KL below this is arithmetic, not information about a scheme.
     """
-    run = _Run(loaded.model, tokens, RECIPES["rtn"])
+    run = _Run(loaded.model, tokens, RECIPES["rtn"].rounder, tokens)
     rounding = {name: SimulatedLinear(layer.weight.half()) for name, layer in linears(loaded.model).items()}
     with _replaced(loaded.model, rounding):
         return float(run.kl(0).mean())
@@ -104,11 +109,11 @@ def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
 class _Run:
     """The full-precision pass over the tokens: what each block receives, and the probabilities at the end."""
 
-    def __init__(self, model: Any, tokens: Tensor, recipe: Recipe) -> None:
-        self.model, self.rounder = model, recipe.rounder
-        self.inputs = [observe.entry(model, tokens)]
-        for block in blocks(model):
-            self.inputs.append(observe.run(block, self.inputs[-1]))
+    def __init__(self, model: Any, tokens: Tensor, rounder: Rounder, calibration: Tensor) -> None:
+        self.model, self.rounder = model, rounder
+        self.inputs = _pass(model, tokens)
+        apart = rounder.needs_inputs and calibration is not tokens
+        self.calibration = _pass(model, calibration) if apart else self.inputs
         self.reference = [_Reference(self._logprobs(one.hidden)) for one in self.inputs[-1]]
         self.block = _Block(-1, {}, {})
 
@@ -142,9 +147,18 @@ class _Run:
         if self.block.index != index:
             block, inputs = blocks(self.model)[index], self.inputs[index]
             watched = {name: layer for name, layer in linears(self.model).items() if _block_of(name) == index}
-            moments = observe.second_moments(watched, block, inputs) if self.rounder.needs_inputs else {}
+            seen = self.calibration[index]
+            moments = observe.second_moments(watched, block, seen) if self.rounder.needs_inputs else {}
             self.block = _Block(index, observe.outputs(watched, block, inputs), moments)
         return self.block
+
+
+def _pass(model: Any, tokens: Tensor) -> list[list[BlockInput]]:
+    """What each block receives, and at the end what the last one gives."""
+    states = [observe.entry(model, tokens)]
+    for block in blocks(model):
+        states.append(observe.run(block, states[-1]))
+    return states
 
 
 class _Reference:

@@ -99,6 +99,17 @@ def test_the_recipe_that_will_be_used_is_the_one_measured(
     assert sum(one.kl for one in compensated) < sum(table[one.layer, one.scheme].kl for one in compensated)
 
 
+def test_recipes_may_look_at_other_text_than_the_one_measured_on(loaded: LoadedModel, tokens: torch.Tensor) -> None:
+    """Half of the windows calibrate, half measure: moments come from the former, as the rounded weights show."""
+    measured, calibration = tokens[:4], tokens[4:]
+    own, apart, same = (
+        measure(loaded, measured, SCHEMES[1:2], recipe=RECIPES["gptq"], calibration=text)
+        for text in (None, calibration, measured)
+    )
+    assert own == same
+    assert sum(one.mse for one in own) < sum(one.mse for one in apart)
+
+
 def test_the_model_is_left_as_it_was(loaded: LoadedModel, tokens: torch.Tensor) -> None:
     before, modules = copy.deepcopy(loaded.model.state_dict()), dict(linears(loaded.model))
     measure(loaded, tokens, SCHEMES[:1], recipe=RECIPES["smoothquant"])
