@@ -93,7 +93,8 @@ class Json {
     return 1;
   }
 
-  // Bytes of the UTF-8 sequence at the start of `rest`; 0 when it is cut, overlong, a surrogate or above U+10FFFF.
+  // Bytes of the UTF-8 sequence at the start of `rest`; 0 when it is cut, overlong, a surrogate or above U+10FFFF, and for the
+  // control characters and separators at which some readers end a line (U+0080..U+009F, U+2028, U+2029).
   static size_t sequence_length(std::string_view rest) {
     const auto byte = [&](size_t i) { return i < rest.size() ? static_cast<unsigned char>(rest[i]) : 0u; };
     const unsigned first = byte(0);
@@ -103,9 +104,10 @@ class Json {
       if ((byte(i) & 0xc0) != 0x80) return 0;
       point = point << 6 | (byte(i) & 0x3f);
     }
-    const uint32_t smallest = length == 2 ? 0x80 : length == 3 ? 0x800 : 0x10000;
-    const bool valid = first >= 0xc2 && first < 0xf5 && point >= smallest && point <= 0x10ffff && (point >> 11) != 0x1b;
-    return valid ? length : 0;
+    const uint32_t smallest = length == 2 ? 0xa0 : length == 3 ? 0x800 : 0x10000;
+    const bool valid = first < 0xf8 && point >= smallest && point <= 0x10ffff && (point >> 11) != 0x1b;
+    const bool ends_line = point == 0x2028 || point == 0x2029;
+    return valid && !ends_line ? length : 0;
   }
 
   std::string text_;

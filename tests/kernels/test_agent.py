@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -92,21 +92,22 @@ def test_a_wrong_command_line_gets_its_code_and_says_what_was_expected(
     assert answer.results == []
 
 
-WORDS = ["info", "spin", "mm", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus", "--threads", "--ms",
-         "--iterations", "--min-ns", "--prefill", "--decode", "--warm", "--root", "0", "1", "2", "-1", "1e9", "0-1", "",
+WORDS = ["info", "spin", "mm", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus", "--threads",
+         "--ms", "--iterations", "--min-ns", "--prefill", "--decode", "--warm", "--root", "0", "1", "2", "-1", "1e9", "0-1", "",
          "w4a8:8x32:1", "fp16:9x7:2", "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(words=["\x85"]).via("a control character that ends a line for some readers")
 @given(st.lists(st.one_of(st.sampled_from(WORDS), st.text(max_size=12)), max_size=8))
 def test_no_command_line_crashes_the_agent_or_breaks_its_output(agent: Any, words: list[str]) -> None:
     agent(*(word.replace("\0", "") for word in words))
 
 
 def test_bytes_that_are_no_utf8_come_back_as_valid_json(agent: Any) -> None:
-    answer = agent("llm", "--model", os.fsdecode(b"\xff\xfe\xc3(\xed\xa0\x80\x01\"\\"))
+    answer = agent("llm", "--model", os.fsdecode(b'\xff\xfe\xc3(\xed\xa0\x80\x01"\\'))
     assert answer.error is not None
-    assert "???(???\x01\"\\: No such file" in answer.error["message"]
+    assert '???(???\x01"\\: No such file' in answer.error["message"]
 
 
 def test_nobody_reading_is_an_exit_status_and_no_signal(agent: Any) -> None:
@@ -122,18 +123,13 @@ def limit(kind: int, amount: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("mib", [2, 8, 64])
 def test_a_refused_allocation_is_an_error_line(agent: Any, mib: int) -> None:
-    answer = agent(
-        "mm", "--case", "w8a8:4096x4096:64", "--threads", 4, preexec_fn=limit(resource.RLIMIT_AS, mib << 20)
-    )
+    answer = agent("mm", "--case", "w8a8:4096x4096:64", "--threads", 4, preexec_fn=limit(resource.RLIMIT_AS, mib << 20))
     assert answer.error is not None
     assert answer.error["code"] == "memory"
 
 
 def test_a_full_thread_table_is_an_error_line(agent: Any) -> None:
-    if os.getuid() == 0:
-        run = {"user": 65534, "group": 65534, "extra_groups": []}
-    else:
-        run = {}
+    run: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
     answer = agent("mm", "--case", "w4a8:64x64:1", "--threads", 8, preexec_fn=limit(resource.RLIMIT_NPROC, 1), **run)
     assert answer.error is not None
     assert answer.error["code"] == "memory"
@@ -194,7 +190,11 @@ class TestInfo:
 
 def write_phone(root: Path) -> None:
     """The part of /proc and /sys that `info` reads."""
-    kinds = [(range(0, 4), 160, 1803000, "0xd05"), (range(4, 6), 498, 2253000, "0xd0b"), (range(6, 8), 1024, 2802000, "0xd44")]
+    kinds = [
+        (range(0, 4), 160, 1803000, "0xd05"),
+        (range(4, 6), 498, 2253000, "0xd0b"),
+        (range(6, 8), 1024, 2802000, "0xd44"),
+    ]
     files = {
         "proc/sys/kernel/osrelease": "5.10.157-android13\n",
         "proc/self/status": "Name:\tagent\nCpus_allowed_list:\t0-6\n",
