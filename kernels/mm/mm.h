@@ -15,8 +15,8 @@ extern "C" {
 
 struct MmShape {
   int m;      // tokens
-  int n;      // outputs of this call: a multiple of 8 for packed layouts (padded rows included)
-  int k;      // inputs, padded to a multiple of 32
+  int n;      // outputs of this call: a multiple of 8 for packed layouts (padded rows included); any for fp16
+  int k;      // inputs, padded to a multiple of 32; for fp16 the true number, no weight past it is read
   int group;  // codes per scale along K, a multiple of 32; k when the scheme has none
 };
 
