@@ -105,7 +105,7 @@ class Json {
       point = point << 6 | (byte(i) & 0x3f);
     }
     const uint32_t smallest = length == 2 ? 0xa0 : length == 3 ? 0x800 : 0x10000;
-    const bool valid = first < 0xf8 && point >= smallest && point <= 0x10ffff && (point >> 11) != 0x1b;
+    const bool valid = first >= 0xc2 && first < 0xf8 && point >= smallest && point <= 0x10ffff && (point >> 11) != 0x1b;
     const bool ends_line = point == 0x2028 || point == 0x2029;
     return valid && !ends_line ? length : 0;
   }
