@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Tests need an Arm emulator, an SSH server, a browser and its driver, and a symbol reader.
-TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps
 
 .PHONY: bench test install lint clean
 
