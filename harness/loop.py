@@ -84,7 +84,8 @@ class Loop:
         self._measure_operators(states, questions)
         self._measure_uniform(self._alive(states), questions)
         for number in range(1, self.suite.rounds + 1):
-            self._round(number, self._alive(states), questions, sensitivity)
+            if not self._round(number, self._alive(states), questions, sensitivity):
+                break
 
     # what the host prepares
 
@@ -179,17 +180,18 @@ class Loop:
 
     # allocation
 
-    def _round(self, number: int, states: Sequence[State], questions: Questions, rows: list[SensitivityRow]) -> None:
-        """Allocate, deploy and measure once on every device that can still gain."""
+    def _round(self, number: int, states: Sequence[State], questions: Questions, rows: list[SensitivityRow]) -> bool:
+        """Allocate, deploy and measure once on every device that can still gain; whether there was one."""
         proposals = {s.name: self._guarded(s.name, partial(self._propose, number, s, rows)) for s in states}
         busy = [state for state in states if proposals[state.name] is not None]
         if not busy:
-            return
+            return False
         models = {name: [model] for name, model in proposals.items() if model is not None}
         with self.progress.step(f"allocated model on the device, round {number}") as advance:
             found = self._measure(models, busy, questions, advance)
         for state in busy:
             state.allocated += found[state.name]
+        return True
 
     def _propose(self, number: int, state: State, rows: list[SensitivityRow]) -> Model | None:
         """The model to deploy next; None when the last one cannot be bettered much."""

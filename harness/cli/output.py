@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+LOG_WIDTH = 140
+
 
 def emit(data: Mapping[str, Any] | Sequence[Any], as_json: bool, *shown: Any) -> None:
     """`data` as JSON, or else `shown`: rich tables and lines of text."""
@@ -14,7 +16,8 @@ def emit(data: Mapping[str, Any] | Sequence[Any], as_json: bool, *shown: Any) ->
         return
     from rich.console import Console
 
-    console = Console(highlight=False, soft_wrap=False)
+    # A pipe or a log has no width; 80 columns would fold every cell.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
     for item in shown:
         console.print(item, markup=not isinstance(item, str))
 
@@ -42,7 +45,9 @@ def number(value: object, digits: int = 4) -> str:
     """A number with significant digits, or a dash where there is none."""
     if not isinstance(value, int | float) or not math.isfinite(value):
         return "-"
-    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:,.0f}"
+    if value != 0 and abs(value) < 1e-4:
+        return f"{value:.0e}"
+    return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
 
 
 def size(value: object) -> str:

@@ -165,34 +165,39 @@ def _as_data(one: "Finished") -> dict[str, Any]:
 def _summary(one: "Finished") -> list[Any]:
     shown: list[Any] = []
     for name, tables in one.tables.items():
+        rows = tables["models"].to_dict("records")
         title = f"{one.run.config['model']} with {one.run.config['recipe']} on {name}"
-        shown += [table(title, HEADINGS, [_model_cells(row) for row in tables["models"].to_dict("records")])]
+        shown += [table(title, HEADINGS, [_model_cells(row) for row in rows]), *_doubts(rows)]
         shown += [f"page      {one.pages[name]}"]
     return [*shown, f"database  {one.database}  (run {one.run.run_id})"]
 
 
-HEADINGS = (
-    "model", ">bits/w", ">size", ">perplexity", ">KL", ">prefill tok/s", ">decode tok/s", ">decode ms", ">predicted ms",
-    "verdict",
-)  # fmt: skip
+HEADINGS = ("model", ">size", ">perplexity", ">KL", ">prefill t/s", ">decode t/s", ">decode ms", ">predicted", "")
 
 
 def _model_cells(row: Mapping[Any, Any]) -> list[str]:
     return [
         row["label"],
-        number(row["bits_per_weight"], 3),
         size(row["bytes"]),
         number(row["perplexity"]),
-        number(row["kl_mean"], 3),
-        number(row["prefill_tps"]),
+        number(row["kl_mean"], 2),
+        number(row["prefill_tps"], 3),
         _with_half_width(row, "decode_tps"),
-        number(row["decode_ms"]),
-        number(row["predicted_decode_ms"]),
-        " ".join(filter(None, (row["verdict"], row["reasons"] and f"({row['reasons']})"))),
+        number(row["decode_ms"], 3),
+        number(row["predicted_decode_ms"], 3),
+        "" if row["verdict"] == "valid" else row["verdict"],
     ]
 
 
 def _with_half_width(row: Mapping[Any, Any], column: str) -> str:
     """The value and half of its interval."""
     half = number((row[f"{column}_high"] - row[f"{column}_low"]) / 2, 2) if row[f"{column}_low"] is not None else "-"
-    return number(row[column]) + (f" ±{half}" if half != "-" else "")
+    return number(row[column], 3) + (f" ±{half}" if half != "-" else "")
+
+
+def _doubts(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
+    """What the verdicts mean, once for all models."""
+    from harness.verdict import REASONS
+
+    codes = sorted({code for row in rows for code in str(row["reasons"] or "").split(", ") if code})
+    return [f"{code}: {REASONS[code][1]}" if code in REASONS else code for code in codes]
