@@ -5,9 +5,15 @@
   const plots = [...document.querySelectorAll(".plot")];
   const button = document.getElementById("theme");
   const system = matchMedia("(prefers-color-scheme: dark)");
-  const config = { responsive: true, displaylogo: false, modeBarButtons: [["toImage", "resetScale2d"]] };
-  // Fingers scroll the page; a mouse may zoom.
-  const dragmode = matchMedia("(pointer: coarse)").matches ? false : "zoom";
+  // A mouse zooms and finds buttons where it hovers; fingers scroll the page. No button of plotly's that uploads.
+  const mouse = matchMedia("(hover: hover) and (pointer: fine)").matches;
+  const dragmode = mouse ? "zoom" : false;
+  const config = {
+    responsive: true,
+    displaylogo: false,
+    displayModeBar: mouse && "hover",
+    modeBarButtons: [["toImage", "resetScale2d"]],
+  };
   let chosen = null; // "light" or "dark" once the reader has said so
 
   const theme = () => chosen || (system.matches ? "dark" : "light");

@@ -210,9 +210,9 @@ class Browser:
 
     def wait(self, script: str) -> None:
         """Wait until a script returns something true."""
-        end = time.monotonic() + 60
+        end = time.monotonic() + 180
         while not self.run(script):
-            assert time.monotonic() < end, f"not true after 60 s: {script}; console: {self.console()}"
+            assert time.monotonic() < end, f"not true after 180 s: {script}; console: {self.console()}"
             time.sleep(0.05)
 
     def run(self, script: str, *arguments: Any) -> Any:
