@@ -60,13 +60,10 @@ class Gptq:
         )
         factor = inverse_factor(moments.double()[order][:, order], self.damp)
         scales = group_scales(weight, scheme)
-        refresh = bool(scheme.group) and not self.act_order
-        codes = _Sweep(
-            weight[:, order].clone(), scheme, factor, spread(scales, scheme, weight.shape[1])[:, order], refresh
-        )
-        if refresh:
-            return QuantizedWeight(scheme, codes.run(), codes.group_scales())
-        return QuantizedWeight(scheme, codes.run()[:, order.argsort()], scales)
+        refreshed = bool(scheme.group) and not self.act_order
+        sweep = _Sweep(weight, spread(scales, scheme, weight.shape[1]), scheme, factor, order, refreshed)
+        codes = sweep.run()[:, order.argsort()].contiguous()
+        return QuantizedWeight(scheme, codes, sweep.group_scales() if refreshed else scales)
 
 
 def inverse_factor(moments: Tensor, damp: float) -> Tensor:
@@ -80,45 +77,46 @@ def inverse_factor(moments: Tensor, damp: float) -> Tensor:
     return factor
 
 
-@dataclass(eq=False)
 class _Sweep:
-    """One pass over the columns of a weight (modified in place); `refresh`: take a group's scale when reaching it."""
+    """One pass over the columns of a weight in some order; with `refresh`, a group's scale is taken when reaching it.
 
-    weight: Tensor
-    scheme: Scheme
-    factor: Tensor
-    scales: Tensor
-    refresh: bool
+    Weight and scales are held as [K, N], in the order of the pass, so that a column is contiguous.
+    """
+
+    def __init__(
+        self, weight: Tensor, scales: Tensor, scheme: Scheme, factor: Tensor, order: Tensor, refresh: bool
+    ) -> None:
+        self.weight, self.scales = weight.T[order].contiguous(), scales.T[order].double()
+        self.scheme, self.factor, self.refresh = scheme, factor, refresh
 
     def run(self) -> Tensor:
-        columns = self.weight.shape[1]
+        """Codes [N, K] in the order of the pass."""
+        columns = len(self.weight)
         width = group_columns(self.scheme, columns)
         step = max(1, COLUMN_BLOCK // width) * width if self.refresh else COLUMN_BLOCK  # groups never straddle blocks
-        parts = [self._block(start, min(start + step, columns)) for start in range(0, columns, step)]
-        return torch.cat(parts, 1)
+        return torch.cat([self._block(start, min(start + step, columns)) for start in range(0, columns, step)]).T
 
     def group_scales(self) -> Tensor:
-        return self.scales[:, :: self.scheme.group].half()
+        return self.scales[:: self.scheme.group].T.half().contiguous()
 
     def _block(self, start: int, stop: int) -> Tensor:
-        errors = torch.zeros_like(self.weight[:, start:stop])
+        errors = torch.zeros_like(self.weight[start:stop])
         codes = torch.empty_like(errors, dtype=torch.uint8)
         for column in range(start, stop):
             if self.refresh and column % self.scheme.group == 0:
                 self._take_scale(column)
-            codes[:, column - start], errors[:, column - start] = self._column(column, stop)
-        self.weight[:, stop:] -= errors @ self.factor[start:stop, stop:]
+            codes[column - start], errors[column - start] = self._column(column, stop)
+        self.weight[stop:] -= self.factor[start:stop, stop:].T @ errors
         return codes
 
     def _take_scale(self, start: int) -> None:
         group = slice(start, start + self.scheme.group)
-        self.scales[:, group] = group_scales(self.weight[:, group], self.scheme).float()
+        self.scales[group] = group_scales(self.weight[group].T, self.scheme).double().T
 
     def _column(self, column: int, stop: int) -> tuple[Tensor, Tensor]:
         """Codes and scaled error of one column, whose error moves the rest of its block."""
-        now, scale = self.weight[:, column].clone(), self.scales[:, column].double()
+        now, scale = self.weight[column], self.scales[column]
         codes = to_codes(now, scale, self.scheme.weight_bits)
-        rounded = (codes.double() - zero_code(self.scheme.weight_bits)) * scale
-        error = (now - rounded) / self.factor[column, column]
-        self.weight[:, column:stop] -= error[:, None] * self.factor[column, column:stop]
+        error = (now - (codes.double() - zero_code(self.scheme.weight_bits)) * scale) / self.factor[column, column]
+        self.weight[column + 1 : stop].addr_(self.factor[column, column + 1 : stop], error, alpha=-1)
         return codes, error
