@@ -59,7 +59,7 @@ def _add_frontier(figure: go.Figure, frontier: pd.DataFrame) -> None:
         # A step: between two solutions the better one of both is what can be had.
         line={"color": KINDS["frontier"], "width": 1.5, "shape": "hv", "dash": "dot"},
         marker={"size": 4, "color": KINDS["frontier"]},
-        customdata=[[escape(row['label']), units.size(row['bytes'])] for row in rows(frontier)],
+        customdata=[[escape(row["label"]), units.size(row["bytes"])] for row in rows(frontier)],
         hovertemplate="<b>Frontier %{customdata[0]}</b><br>predicted %{x:.4g} ms per token<br>predicted KL %{y:.3g}"
         "<br>%{customdata[1]}<extra></extra>",
     )
