@@ -8,10 +8,12 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 namespace {
 
-// Looks before a thread goes to sleep: some 20-50 microseconds, longer than the gap between two products, shorter than a time slice.
-constexpr int kSpins = 1000;
+// How long a thread looks before it goes to sleep: longer than the gap between two products, far shorter than a time slice.
+constexpr int64_t kSpinNs = 20000;
 
 void pause_cpu() {
 #if defined(__x86_64__)
@@ -22,9 +24,8 @@ void pause_cpu() {
 }
 
 void wait_while(std::atomic<uint32_t>* word, uint32_t value) {
-  for (int i = 0; i < kSpins; ++i) {
+  for (const int64_t end = now_ns() + kSpinNs; now_ns() < end; pause_cpu()) {
     if (word->load(std::memory_order_acquire) != value) return;
-    pause_cpu();
   }
   while (word->load(std::memory_order_acquire) == value) {
     syscall(SYS_futex, word, FUTEX_WAIT_PRIVATE, value, nullptr, nullptr, 0);

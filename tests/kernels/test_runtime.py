@@ -80,11 +80,9 @@ def test_an_fp16_model_agrees_with_transformers_to_a_thousandth(agent: Any, tmp_
 
 def mixed_plan() -> Plan:
     """Every width, a8 and a16, per row and in groups; q, k and v share activations in some blocks and not in others."""
-    words = (
-        "w8a8 w8a8g32 w4a16 w7a8 w5a8g64 w6a8g32 w3a16g32 "
-        "w4a8g32 w4a8g32 w4a8g64 fp16 w2a8g32 w2a16g64 w6a16 "
-        "w8a16 w8a16 w4a8 w8a8 w4a8g128 w7a16g32 w5a16"
-    ).split()
+    words = ["w8a8", "w8a8g32", "w4a16", "w7a8", "w5a8g64", "w6a8g32", "w3a16g32",
+             "w4a8g32", "w4a8g32", "w4a8g64", "fp16", "w2a8g32", "w2a16g64", "w6a16",
+             "w8a16", "w8a16", "w4a8", "w8a8", "w4a8g128", "w7a16g32", "w5a16"]  # fmt: skip
     names = [f"model.layers.{block}.{kind}" for block in range(3) for kind in LINEAR_KINDS]
     return Plan(FP16, {name: Scheme.parse(word) for name, word in zip(names, words, strict=True)})
 
