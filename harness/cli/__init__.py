@@ -11,7 +11,7 @@ import typer
 
 from harness.cli import lab, make, results, run
 from harness.cli.output import say
-from harness.errors import BenchError, Interrupted
+from harness.cli.status import explain
 
 app = typer.Typer(
     name="bench",
@@ -50,19 +50,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(status) from None
 
 
-def explain(error: Exception) -> tuple[int | None, str]:
-    """Exit status and message of an error; None for one that nobody foresaw, which is a bug and keeps its traceback."""
-    from devices.errors import DeviceError, InventoryError
-    from quantizers.errors import QuantizerError, UnsupportedModelError
-
-    status: int | None = None
-    if isinstance(error, BenchError):
-        status = error.exit_code
-    elif isinstance(error, InventoryError | QuantizerError):
-        status = 5 if isinstance(error, UnsupportedModelError) else 2
-    elif isinstance(error, DeviceError | OSError):
-        status = 3
-    return status, str(error)
-
-
-__all__ = ["Interrupted", "app", "explain", "main"]
+__all__ = ["app", "main"]

@@ -12,6 +12,7 @@ from harness.cli import options
 from harness.cli.lab import load_lab
 from harness.cli.output import emit, number, say, seconds, size, table
 from harness.cli.progress import shown_progress
+from harness.cli.status import explain
 from harness.errors import BenchError, UsageError
 from harness.words import nearest
 
@@ -141,14 +142,13 @@ def _show_plan(suite: "Suite", devices: Sequence[str], as_json: bool) -> None:
 
 
 def _finish(finished: Sequence["Finished"], as_json: bool) -> None:
-    """Print what came out; raise the first failure of a device, so that the exit status tells."""
+    """Print what came out, and end with the status of the first failure of a device."""
     emit([_as_data(one) for one in finished], as_json, *(shown for one in finished for shown in _summary(one)))
     failures = [(name, error) for one in finished for name, error in one.failures.items()]
-    for name, error in failures[1:]:
+    for name, error in failures:
         say(f"bench: {name}: {error}")
     if failures:
-        name, error = failures[0]
-        raise error if isinstance(error, BenchError) else BenchError(f"{name}: {error}") from error
+        raise typer.Exit(explain(failures[0][1])[0] or BenchError.exit_code)
 
 
 def _as_data(one: "Finished") -> dict[str, Any]:

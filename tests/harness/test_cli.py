@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from harness import errors
-from harness.cli import explain, main
+from harness.cli import main
+from harness.cli.status import explain
 
 ROOT = Path(__file__).parents[2]
 HEAVY = ("torch", "transformers", "pandas", "plotly", "scipy", "fabric", "paramiko", "sqlalchemy", "numpy")
