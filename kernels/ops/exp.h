@@ -5,7 +5,7 @@
 #include <stdint.h>
 #include <string.h>
 
-// exp(x) to 3e-7 relative for x in [-87, 88]; outside it stays at the value of the nearer end.
+// exp(x) to 3e-7 relative for x in [-87, 88]; outside it stays at the value of the nearer end; NaN stays NaN.
 // x = n ln 2 + r with |r| <= ln 2 / 2; exp(r) is its Taylor sum to r^7 (the rest is below 6e-9); 2^n goes into the exponent.
 static inline float fast_exp(float x) {
   const float lowest = -87.0f, highest = 88.0f;
@@ -22,12 +22,12 @@ static inline float fast_exp(float x) {
   sum = sum * r + 0.5f;
   sum = sum * r + 1.0f;
   sum = sum * r + 1.0f;
-  int32_t bits, power;
+  uint32_t bits, power;
   memcpy(&bits, &sum, sizeof bits);
   memcpy(&power, &shifted, sizeof power);
-  bits += static_cast<int32_t>(static_cast<uint32_t>(power) << 23);
+  bits += power << 23;
   memcpy(&sum, &bits, sizeof sum);
-  return sum;
+  return x == x ? sum : x;  // the bits of a NaN plus an exponent can be a number
 }
 
 #endif  // BENCH_OPS_EXP_H_
