@@ -40,7 +40,10 @@ class Scheme:
         match = _WORD.fullmatch(word)
         if match is None or match["group"] == "0":
             raise SchemeError(_complaint(word))
-        scheme = cls(int(match["weight"]), int(match["activation"]), int(match["group"] or 0))
+        try:
+            scheme = cls(int(match["weight"]), int(match["activation"]), int(match["group"] or 0))
+        except SchemeError:
+            raise SchemeError(_complaint(word)) from None
         if scheme.is_float or str(scheme) != word:
             raise SchemeError(_complaint(word))
         return scheme
