@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import typer
 
 from harness.cli import lab, make, results, run
-from harness.cli.output import say
+from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ app.command("report")(results.report)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run `bench`; always raises SystemExit. Errors that we foresee are one message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    own_stdout()
     try:
         app(words)
     except Exception as error:

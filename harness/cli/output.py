@@ -2,11 +2,20 @@
 
 import json
 import math
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 LOG_WIDTH = 140
+
+
+def own_stdout() -> None:
+    """Keep standard output for `emit`: what libraries in C print there (HiGHS does) goes to standard error."""
+    if sys.stdout is sys.__stdout__:
+        sys.stdout.flush()
+        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+        os.dup2(2, 1)
 
 
 def emit(data: Mapping[str, Any] | Sequence[Any], as_json: bool, *shown: Any) -> None:

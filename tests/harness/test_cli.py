@@ -40,6 +40,19 @@ def bench(*words: str) -> int:
     return int(ended.value.code or 0)
 
 
+def test_what_c_libraries_print_stays_out_of_standard_output() -> None:
+    script = """
+import os
+from harness.cli import output
+output.own_stdout()
+os.write(1, b"chatter")
+output.emit({"answer": 42}, True)
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == {"answer": 42}
+    assert done.stderr == "chatter"
+
+
 @pytest.mark.parametrize("command", ["--help", "devices"])
 def test_start_up_loads_no_heavy_package(command: str) -> None:
     script = f"""
