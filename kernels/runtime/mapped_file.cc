@@ -25,7 +25,8 @@ Error MappedFile::open(const std::string& path) {
   const int reason = errno;
   close(file);
   if (!regular) return error(ErrorCode::kIo, "%s is not a regular file", path.c_str());
-  if (data == MAP_FAILED) return error(ErrorCode::kIo, "cannot map %s: %s", path.c_str(), strerror(reason));
+  const ErrorCode code = reason == ENOMEM ? ErrorCode::kMemory : ErrorCode::kIo;
+  if (data == MAP_FAILED) return error(code, "cannot map %s: %s", path.c_str(), strerror(reason));
   data_ = static_cast<const uint8_t*>(data);
   size_ = static_cast<size_t>(status.st_size);
   return {};

@@ -16,7 +16,7 @@ class MappedFile {
   MappedFile& operator=(const MappedFile&) = delete;
   ~MappedFile();
 
-  // `io` when the file cannot be opened or is not a regular file; an empty file has size 0.
+  // `io` when the file cannot be opened or is not a regular file, `memory` when there is no room for it; an empty file has size 0.
   Error open(const std::string& path);
 
   const uint8_t* data() const { return data_; }

@@ -123,7 +123,16 @@ def limit(kind: int, amount: int) -> Callable[[], None]:
 
 @pytest.mark.parametrize("mib", [2, 8, 64])
 def test_a_refused_allocation_is_an_error_line(agent: Any, mib: int) -> None:
-    answer = agent("mm", "--case", "w8a8:4096x4096:64", "--threads", 4, preexec_fn=limit(resource.RLIMIT_AS, mib << 20))
+    words = ("mm", "--case", "w8a8:4096x4096:64", "--threads", 4)
+    answer = agent(*words, preexec_fn=limit(resource.RLIMIT_AS, mib << 20))
+    assert answer.error is not None
+    assert answer.error["code"] == "memory"
+
+
+def test_a_model_larger_than_the_address_space_is_an_error_line(agent: Any, tmp_path: Path) -> None:
+    with (tmp_path / "m").open("wb") as file:
+        file.truncate(1 << 30)
+    answer = agent("llm", "--model", tmp_path / "m", preexec_fn=limit(resource.RLIMIT_AS, 64 << 20))
     assert answer.error is not None
     assert answer.error["code"] == "memory"
 

@@ -1,6 +1,7 @@
 """The runtime through `agent score` and `agent llm`: its numbers against transformers, its reader against bad files."""
 
 import random
+import re
 import struct
 import subprocess
 import time
@@ -29,6 +30,15 @@ VOCAB, WINDOW = 203, 100
 """A window of 100 makes forward passes of 64 and 35 positions: the second reads keys and values of the first."""
 
 torch.set_num_threads(1)
+
+
+@pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
+def test_every_op_computes_its_formula(build_preset: Any, qemu: Any, cpu: str | None) -> None:
+    """The C++ tests of kernels/ops."""
+    preset, prefix = ("x86_64-linux", []) if cpu is None else ("aarch64-linux", qemu(cpu))
+    run = subprocess.run([*prefix, build_preset(preset) / "ops" / "ops_test"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout
+    assert re.fullmatch(r"[1-9]\d* passed, 0 failed\n", run.stdout)
 
 
 def random_model(*, tied: bool) -> LoadedModel:
