@@ -32,12 +32,13 @@ VOCAB, WINDOW = 203, 100
 torch.set_num_threads(1)
 
 
+@pytest.mark.parametrize("program", ["ops/ops_test", "runtime/pool_test"])
 @pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
-def test_every_op_computes_its_formula(build_preset: Any, qemu: Any, cpu: str | None) -> None:
-    """The C++ tests of kernels/ops."""
+def test_the_programs_that_test_parts_pass(build_preset: Any, qemu: Any, program: str, cpu: str | None) -> None:
+    """Every op computes its formula; the pool does its work and sleeps when there is none."""
     preset, prefix = ("x86_64-linux", []) if cpu is None else ("aarch64-linux", qemu(cpu))
-    run = subprocess.run([*prefix, build_preset(preset) / "ops" / "ops_test"], capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout
+    run = subprocess.run([*prefix, build_preset(preset) / program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
     assert re.fullmatch(r"[1-9]\d* passed, 0 failed\n", run.stdout)
 
 

@@ -1,0 +1,78 @@
+// Tests of pool.h. Prints what failed and "N passed, N failed".
+#include "runtime/pool.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace {
+
+int passed = 0, failed = 0;
+
+void check(bool ok, const char* claim) {
+  ok ? ++passed : ++failed;
+  if (!ok) printf("FAILED: %s\n", claim);
+}
+
+double process_seconds() {
+  timespec time;
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + 1e-9 * static_cast<double>(time.tv_nsec);
+}
+
+void test_share() {
+  bool ok = true;
+  for (int count : {0, 1, 7, 8, 1000}) {
+    for (int team = 1; team <= 9; ++team) {
+      int next = 0;
+      for (int member = 0; member < team; ++member) {
+        const Range range = share(count, member, team);
+        ok = ok && range.begin == next && range.end >= next && range.end - range.begin <= count / team + 1;
+        next = range.end;
+      }
+      ok = ok && next == count;
+    }
+  }
+  check(ok, "shares follow each other, cover everything and differ by one at most");
+}
+
+void test_run(int threads) {
+  Pool pool;
+  const Error error = pool.start(threads, {});
+  check(!error && pool.size() == threads, "a pool starts as many threads as it is asked for");
+  std::vector<int> calls(static_cast<size_t>(threads)), wrong(static_cast<size_t>(threads));
+  constexpr int kRuns = 2000;
+  for (int run = 0; run < kRuns; ++run) {
+    pool.run([&](int member) { wrong[static_cast<size_t>(member)] += calls[static_cast<size_t>(member)]++ != run; });
+    if (run % 500 == 0) usleep(2000);  // long enough for the workers to fall asleep
+  }
+  bool ok = true;
+  for (int member = 0; member < threads; ++member) ok = ok && calls[static_cast<size_t>(member)] == kRuns && wrong[static_cast<size_t>(member)] == 0;
+  check(ok, "every member does every piece of work once, and what it wrote is seen in the next");
+}
+
+void test_idle() {
+  Pool pool;
+  check(!pool.start(3, {}), "three threads start");
+  pool.run([](int) {});
+  const double before = process_seconds();
+  usleep(300000);
+  check(process_seconds() - before < 0.03, "an idle pool sleeps: two spinning workers would use 0.6 s");
+}
+
+void test_pin() {
+  Pool pool;
+  const Error error = pool.start(1, {1023});
+  check(error.code == ErrorCode::kUsage, "a CPU that is not there is a usage error");
+}
+
+}  // namespace
+
+int main() {
+  test_share();
+  for (const int threads : {1, 2, 5}) test_run(threads);
+  test_idle();
+  test_pin();
+  printf("%d passed, %d failed\n", passed, failed);
+  return failed ? 1 : 0;
+}
