@@ -5,7 +5,7 @@ recipes: [gptq]
 devices: [local, pi5]
 uniform: [fp16, w8a8, w4a8g128]        # models with one scheme, deployed and measured
 candidates: [w2a8g128, w4a8g128, w8a8] # what the allocation may give a layer
-budgets: [decode_ms=100%, bytes=3MB]   # see harness/limits.py
+budgets: [decode_ms=105%, bytes=3MB]   # see harness/limits.py
 deny: {"*.down_proj": [w2a8g128]}
 launches: 6
 """
@@ -38,8 +38,8 @@ class Suite(BaseModel):
     devices: Names = ("local",)
     uniform: Names = (BASELINE, "w8a8", "w4a8g32", "w4a8g128", "w3a8g128", "w2a8g128")
     candidates: Names = ("w8a8", "w6a8g128", "w5a8g128", "w4a8g128", "w4a8g32", "w3a8g128", "w3a8g32", "w2a8g128")
-    budgets: tuple[str, ...] = ("decode_ms=100%", "bytes=110%")
-    """As fast as uniform 4 bits, and a little larger: what can that buy?"""
+    budgets: tuple[str, ...] = ("decode_ms=105%", "bytes=110%")
+    """A little more than uniform 4 bits takes: what can that buy? At exactly its time, noise would decide."""
     allow: dict[str, tuple[str, ...]] = {}
     deny: dict[str, tuple[str, ...]] = {}
     tied: tuple[tuple[str, ...], ...] = ()

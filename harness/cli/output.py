@@ -12,9 +12,10 @@ LOG_WIDTH = 140
 
 def own_stdout() -> None:
     """Keep standard output for `emit`: what libraries in C print there (HiGHS does) goes to standard error."""
-    if sys.stdout is sys.__stdout__:
-        sys.stdout.flush()
-        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=sys.stdout.encoding, errors=sys.stdout.errors)
+    real = sys.__stdout__
+    if real is not None and sys.stdout is real:
+        real.flush()
+        sys.stdout = os.fdopen(os.dup(1), "w", buffering=1, encoding=real.encoding, errors=real.errors)
         os.dup2(2, 1)
 
 
