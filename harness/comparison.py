@@ -1,25 +1,33 @@
 """Comparison: two runs, model by model: the ratio of times with its interval, and what counts as a regression."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from harness.errors import UsageError
+from harness.job import Job
 from harness.measurement import Measurement
 from harness.stats.compare import MDE, compare
 from harness.store import Run, Store
 from harness.tables import View, device_names
 
-Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided"]
+Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided", "unlike"]
 REGRESSIONS = frozenset({"slower", "worse"})
+EFFORT = frozenset({"run", "launches", "iterations"})
+"""Parameters of a job that say how often it is asked, not what."""
+PLACE = frozenset({"threads", "cpus"})
+"""Parameters that times depend on and scores do not."""
 Key = tuple[str, str, str]
 """(device, model, metric)"""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """`ratio` is new / base with its 95 % interval (NaN where there is none); above 1 is worse for every metric."""
+    """`ratio` is new / base with its 95 % interval (NaN where there is none); above 1 is worse for every metric.
+
+    `unlike`: the runs asked different things (another prefill, other threads, another text): no ratio means anything.
+    """
 
     device: str
     model: str
@@ -34,40 +42,66 @@ class Difference:
         return self.verdict in REGRESSIONS
 
 
+@dataclass(frozen=True)
+class _Answer:
+    measurement: Measurement
+    question: dict[str, Any]
+
+
 def compare_runs(store: Store, base: Run, new: Run) -> list[Difference]:
-    """Every time and perplexity that both runs measured; UsageError when they have none in common."""
+    """Every time and perplexity that both runs measured; UsageError when they have none in common, or none alike."""
     before, after = _measured(store, base), _measured(store, new)
     common = [key for key in before if key in after]
     if not common:
         raise UsageError(f"runs {base.run_id} and {new.run_id} have no device and model in common")
-    return [_difference(key, before[key], after[key]) for key in common]
-
-
-def _measured(store: Store, run: Run) -> dict[Key, Measurement]:
-    found: dict[Key, Measurement] = {}
-    for device in device_names(store, run.run_id):
-        found |= _of_device(View(store, run, device))
+    found = [_difference(key, before[key], after[key]) for key in common]
+    if all(one.verdict == "unlike" for one in found):
+        differ = sorted({name for key in common for name in _differing(before[key].question, after[key].question)})
+        raise UsageError(
+            f"runs {base.run_id} and {new.run_id} cannot be compared: they asked with different {', '.join(differ)}; "
+            "measure one of them again with the settings of the other"
+        )
     return found
 
 
-def _of_device(view: View) -> Mapping[Key, Measurement]:
-    labels = {model.sha256: model.label for model in view.models}
-    found: dict[Key, Measurement] = {}
+def _measured(store: Store, run: Run) -> dict[Key, _Answer]:
+    views = [View(store, run, device) for device in dict.fromkeys(device_names(store, run.run_id))]
+    return {key: answer for view in views for key, answer in _answers(view)}
+
+
+def _answers(view: View) -> Iterator[tuple[Key, _Answer]]:
+    """Models that are one file (an allocation may choose one scheme for all layers) share its answers."""
     for stored in view.measured:
-        measurement, label = stored.measurement, labels.get(stored.job.artifacts.get("model", ""))
-        if label is None or measurement.error is not None:
-            continue
-        if stored.job.probe == "llm" and measurement.metric == "latency":
-            found[(view.record.name, label, f"{measurement.subject['phase']} time")] = measurement
-        if measurement.metric == "logprob":
-            found[(view.record.name, label, "perplexity")] = measurement
-    return found
+        metric = _metric(stored.job, stored.measurement)
+        for model in view.models:
+            if metric and model.sha256 == stored.job.artifacts.get("model"):
+                yield (view.record.name, model.label, metric), _Answer(stored.measurement, _question(stored.job))
 
 
-def _difference(key: Key, base: Measurement, new: Measurement) -> Difference:
+def _metric(job: Job, measurement: Measurement) -> str:
+    """Empty for what is not compared."""
+    if job.probe == "llm" and measurement.metric == "latency":
+        return f"{measurement.subject['phase']} time"
+    return "perplexity" if measurement.metric == "logprob" else ""
+
+
+def _question(job: Job) -> dict[str, Any]:
+    """What was asked, whichever model, agent or state of the device answered."""
+    ignored = EFFORT | PLACE if job.probe == "accuracy" else EFFORT
+    asked = {name: value for name, value in job.params.items() if name not in ignored}
+    return asked | {"text": job.artifacts.get("tokens")}
+
+
+def _differing(base: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [name for name in base.keys() | new.keys() if base.get(name) != new.get(name)]
+
+
+def _difference(key: Key, base: _Answer, new: _Answer) -> Difference:
+    if base.question != new.question:
+        return Difference(*key, math.nan, math.nan, math.nan, "unlike")
     if key[2] == "perplexity":
-        return _perplexity_difference(key, base, new)
-    found = compare(base.launches, new.launches)
+        return _perplexity_difference(key, base.measurement, new.measurement)
+    found = compare(base.measurement.launches, new.measurement.launches)
     verdict: Verdict = "slower" if found.increased else "faster" if found.decreased else "same"
     if found.decision == "undecided":
         verdict = "undecided"
