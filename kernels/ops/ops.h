@@ -1,5 +1,6 @@
 // The steps of a LLaMA block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
-// Loops are written so that the compiler vectorizes them for the preset's baseline: sums run in kLanes independent lanes.
+// Loops are written so that the compiler vectorizes them: sums run in kLanes independent lanes. Each op is one .inc file, compiled for the
+// preset's baseline and on x86-64 for AVX2 (the CPU decides, ops.cc); results are the same bit for bit.
 #ifndef BENCH_OPS_OPS_H_
 #define BENCH_OPS_OPS_H_
 

@@ -1,0 +1,69 @@
+// Chooses the widest compiled form of the ops that this CPU runs.
+#include "ops/ops.h"
+
+#include <math.h>
+
+#include "base/cpu.h"
+
+#define OPS(DO) DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(attention) DO(log_sum_exp)
+
+#define DECLARE(name) decltype(::name) name;
+namespace ops_baseline {
+OPS(DECLARE)
+}
+#if defined(__x86_64__)
+namespace ops_avx2 {
+OPS(DECLARE)
+}
+#endif
+
+namespace {
+
+#define MEMBER(name) decltype(&::name) name;
+struct Table {
+  OPS(MEMBER)
+};
+
+Table choose() {
+#if defined(__x86_64__)
+#define AVX2(name) ops_avx2::name,
+  if (cpu_has("avx2")) return {OPS(AVX2)};
+#endif
+#define BASELINE(name) ops_baseline::name,
+  return {OPS(BASELINE)};
+}
+
+const Table kTable = choose();
+
+}  // namespace
+
+void rmsnorm(const float* x, const float* weight, int channels, float epsilon, float* y) { kTable.rmsnorm(x, weight, channels, epsilon, y); }
+
+void rope(float* x, int heads, int head_size, const float* cosine, const float* sine) { kTable.rope(x, heads, head_size, cosine, sine); }
+
+void softmax(float* x, int count) { kTable.softmax(x, count); }
+
+void silu_multiply(const float* gate, const float* up, int count, float* y) { kTable.silu_multiply(gate, up, count, y); }
+
+void add(float* x, const float* y, int count) { kTable.add(x, y, count); }
+
+void floats_from_halves(const uint16_t* halves, int count, float* y) { kTable.floats_from_halves(halves, count, y); }
+
+void attention(const float* query, const float* keys, const float* values, int positions, int head_size, float* scores, float* out) {
+  kTable.attention(query, keys, values, positions, head_size, scores, out);
+}
+
+double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, count); }
+
+void rope_table(int positions, int head_size, float base, float* cosine, float* sine) {
+  const int pairs = head_size / 2;
+  for (int pair = 0; pair < pairs; ++pair) {
+    // fp32 like transformers, whose logits we are compared with; the angle itself grows and wants double.
+    const float frequency = static_cast<float>(1.0 / pow(base, 2.0 * pair / head_size));
+    for (int position = 0; position < positions; ++position) {
+      const double angle = static_cast<double>(frequency) * position;
+      cosine[static_cast<int64_t>(position) * pairs + pair] = static_cast<float>(cos(angle));
+      sine[static_cast<int64_t>(position) * pairs + pair] = static_cast<float>(sin(angle));
+    }
+  }
+}

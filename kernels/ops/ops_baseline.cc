@@ -1,0 +1,16 @@
+// The ops, compiled for the preset's own instruction set.
+#include <math.h>
+#include <stdint.h>
+
+#include "base/half.h"
+#include "ops/exp.h"
+#include "ops/lanes.h"
+
+namespace ops_baseline {
+#include "ops/elementwise.inc"
+#include "ops/rmsnorm.inc"
+#include "ops/rope.inc"
+#include "ops/silu.inc"
+#include "ops/softmax.inc"
+#include "ops/attention.inc"
+}  // namespace ops_baseline
