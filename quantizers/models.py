@@ -158,6 +158,8 @@ def _check_supported(path: Path, config: dict[str, Any]) -> None:
             raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}, but the agent runs only {allowed[-1]!r}")
     # transformers 5 writes rope_parameters, earlier ones rope_scaling; `type` is the older spelling of `rope_type`.
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
+    if not isinstance(rope, dict):
+        raise InvalidModelError(f"{path}: expected rope_parameters with names and values, found {rope!r}")
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind != "default":
         raise UnsupportedModelError(f"{path}: rotary embedding {kind!r} is not supported, only 'default'")
@@ -223,7 +225,7 @@ def _round_to_fp16(folder: Path, name: str, parameter: Tensor) -> None:
 def _sha256(folder: Path) -> str:
     """Of the names and contents of the files that define the model."""
     digest = hashlib.sha256()
-    for path in sorted({found for pattern in MODEL_FILES for found in folder.glob(pattern)}):
+    for path in sorted({found for pattern in MODEL_FILES for found in folder.glob(pattern) if found.is_file()}):
         digest.update(f"{path.name}\0".encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -59,6 +59,11 @@ def test_equal_folders_have_equal_hashes_and_changed_ones_do_not(folder: Path, l
     assert load(folder).sha256 != loaded.sha256
 
 
+def test_a_folder_that_is_named_like_a_model_file_is_no_part_of_the_model(folder: Path, loaded: LoadedModel) -> None:
+    (folder / "tokenizer_checkpoints").mkdir()
+    assert load(folder).sha256 == loaded.sha256
+
+
 def test_a_misspelt_folder_names_its_neighbours(folder: Path) -> None:
     with pytest.raises(InvalidModelError, match="tiny-llama"):
         load(folder.parent / "tiny-lama")
@@ -84,6 +89,12 @@ def test_a_missing_file_is_named(folder: Path, missing: str, complaint: str) -> 
 def test_a_damaged_file_is_a_model_error(folder: Path, damaged: str, content: str) -> None:
     (folder / damaged).write_text(content)
     with pytest.raises(ModelError, match=r"config\.json|tiny-llama"):
+        load(folder)
+
+
+def test_rotary_parameters_that_are_no_mapping_are_invalid(folder: Path) -> None:
+    change_config(folder, rope_parameters=[1])
+    with pytest.raises(InvalidModelError, match="rope_parameters"):
         load(folder)
 
 
