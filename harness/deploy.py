@@ -26,6 +26,7 @@ else echo "found none of sha256sum, shasum, python3" >&2; exit 127
 fi
 """
 _INSTALL = 'chmod "$3" "$1" && mv -f "$1" "$2"'
+_ENTRY = re.compile(r"(?P<modified>\d{1,15}) (?P<bytes>\d{1,15}) (?P<path>/.*/[0-9a-f]{64}-\w+)")
 _LIST = 'for f in "$1"/*; do [ -f "$f" ] && stat -c "%Y %s %n" "$f"; done; true'
 
 
@@ -108,6 +109,5 @@ def _check_arrived(artifact: Artifact, found: str | None, session: Session) -> N
 
 def _list(session: Session) -> list[_Stored]:
     lines = session.run(["sh", "-c", _LIST, "sh", _folder(session)]).check().stdout.splitlines()
-    entries = [line.split(" ", 2) for line in lines]
-    files = [_Stored(int(modified), int(size), path) for modified, size, path in entries]
-    return [file for file in files if _SHA256.match(file.path.rpartition("/")[2])]
+    entries = [match for line in lines if (match := _ENTRY.fullmatch(line))]
+    return [_Stored(int(entry["modified"]), int(entry["bytes"]), entry["path"]) for entry in entries]

@@ -217,8 +217,9 @@ def _cores(report: Report) -> tuple[Core, ...]:
     cores = {}
     for line in report.lines("cores")[:MAX_CORES]:
         identity, online, capacity, max_khz, *_ = [*line.split(), "-", "-", "-", "-"]
-        if identity.isdecimal():
-            cores[int(identity)] = Core(int(identity), online != "0", _natural(capacity), _natural(max_khz))
+        number = _natural(identity)
+        if number is not None:
+            cores[number] = Core(number, online != "0", _natural(capacity), _natural(max_khz))
     if not cores:
         raise Unavailable("/sys/devices/system/cpu lists no cores")
     return tuple(core for _, core in sorted(cores.items()))

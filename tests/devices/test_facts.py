@@ -134,6 +134,11 @@ def test_any_answer_gives_facts_that_are_bounded_printable_json(text: str) -> No
             assert value.isprintable()
 
 
+def test_a_core_without_a_sensible_number_is_no_core() -> None:
+    facts = parse_facts(f"== cores\n{'9' * 5000} 1 - -\n\u0663 1 - -\n3 1 - -\n")
+    assert [core.id for core in facts.cores] == [3]
+
+
 def test_escape_sequences_do_not_reach_the_terminal() -> None:
     assert parse_facts("== hostname\n\x1b[31mred\n").hostname == "[31mred"
 

@@ -97,7 +97,7 @@ def test_using_an_artifact_makes_it_young(session: Session, tmp_path: Path) -> N
 
 def test_collection_within_the_budget_and_of_strangers_removes_nothing(session: Session, model: Artifact) -> None:
     deploy(session, model)
-    stranger = Path(session.root) / "artifacts" / "notes.txt"
+    stranger = Path(session.root) / "artifacts" / "notes\nof mine.txt"
     stranger.write_text("mine")
     assert collect(session, keep=(), budget_bytes=1 << 20) == []
     assert collect(session, keep=(), budget_bytes=0) == [f"{session.root}/artifacts/{model.sha256}-model"]
