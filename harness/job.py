@@ -43,9 +43,10 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
 
 
-def device_identity(facts: Facts, placement: str = "all") -> dict[str, Any]:
+def device_identity(name: str, facts: Facts, placement: str = "all") -> dict[str, Any]:
     """What `Job.device` holds: the unit and its lasting facts, the governors that rule its clocks, and the placement.
 
-    Measurements that differ in any of these are never pooled.
+    Measurements that differ in any of these are never pooled. The name is among them: a unit without a machine id must
+    not be taken for its twin, and one unit under two names is measured under each.
     """
-    return facts.identity | {"governors": sorted(set(facts.governors)), "placement": placement}
+    return facts.identity | {"name": name} | {"governors": sorted(set(facts.governors)), "placement": placement}

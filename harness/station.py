@@ -39,7 +39,7 @@ def open_station(device: Device, advance: Advance) -> Station:
     advance(1, 2, f"{device.name}: agent")
     agent = build_agent(target_of(device, facts))
     advance(2, 2, device.name)
-    return Station(device, device_identity(facts, device.placement), facts, agent)
+    return Station(device, device_identity(device.name, facts, device.placement), facts, agent)
 
 
 def target_of(device: Device, facts: Facts) -> Target:

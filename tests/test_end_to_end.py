@@ -1,6 +1,7 @@
-"""The whole path on this machine: a small random model is measured, allocated, deployed, measured again and reported.
+"""The whole path: a small random model is measured, allocated, deployed, measured again and reported.
 
-Real agent, real local device, real database. Numbers that depend on the machine are never asserted.
+Real agent, real database, and three devices at once: this machine, a board behind a real sshd, and an address where
+nobody answers. Numbers that depend on the machine are never asserted.
 """
 
 import json
@@ -11,21 +12,25 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from devices import Device
+from devices.transport.connection import enrol_host_key
+
 ROOT = Path(__file__).parents[1]
 LAYERS = 14
 GONE = "nobody@127.0.0.1:1"
 SUITE = """
 recipes: [rtn]
-devices: [local, "nobody@127.0.0.1:1"]
+devices: [local, board, "nobody@127.0.0.1:1"]
 uniform: [w8a8, w4a8g128]
 candidates: [w8a8, w4a8g128, w2a8g128]
+budgets: [decode_ms=100%, bytes=100%]
 window: 16
 windows: 6
 sensitivity_windows: 2
@@ -82,8 +87,21 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def workplace(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+def board(tmp_path_factory: pytest.TempPathFactory, start_sshd: Callable[..., Any]) -> Iterator[Device]:
+    """A device that is reached over ssh, its host key enrolled."""
+    server = start_sshd(tmp_path_factory.mktemp("board"))
+    enrol_host_key(server.device)
+    yield server.device
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def workplace(tmp_path_factory: pytest.TempPathFactory, model: Path, board: Device) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
+    names = ("host", "port", "user", "identity_file", "known_hosts", "root")
+    entry = {name: str(value) if isinstance(value := getattr(board, name), Path) else value for name in names}
+    inventory = {"version": 1, "devices": {"board": {"family": "linux", "transport": "ssh"} | entry}}
+    (folder / "inventory.yaml").write_text(json.dumps(inventory))
     (folder / "suite.yaml").write_text(f"models: [{json.dumps(str(model))}]\n{SUITE}")
     return folder
 
@@ -106,19 +124,32 @@ def bench(workplace: Path, environment: dict[str, str]) -> Bench:
 
 @pytest.fixture(scope="session")
 def finished(bench: Bench) -> Any:
-    """The JSON of one complete run, on this machine and on a device that does not exist."""
+    """The JSON of one complete run."""
     ended = bench("run", "suite.yaml", "--json")
     assert ended.status == 3, ended.err
     return ended.json[0]
 
 
-def by_label(finished: Any) -> dict[str, Any]:
-    return {row["label"]: row for row in finished["models"]["local"]}
+def by_label(finished: Any, device: str = "local") -> dict[str, Any]:
+    return {row["label"]: row for row in finished["models"][device]}
 
 
 def test_a_device_that_vanishes_leaves_the_others(finished: Any) -> None:
     assert list(finished["failures"]) == [GONE]
-    assert list(finished["models"]) == ["local"]
+    assert sorted(finished["models"]) == ["board", "local"]
+
+
+def test_a_device_over_ssh_computes_what_this_machine_does(finished: Any) -> None:
+    """Same binary, same files, same processor: every uniform model has the same perplexity to the last bit."""
+    local, board = (
+        {row["label"]: row["perplexity"] for row in finished["models"][name]} for name in ("local", "board")
+    )
+    uniform = {"fp16", "w8a8", "w4a8g128"}
+    assert {label: board[label] for label in uniform} == {label: local[label] for label in uniform}
+
+
+def test_a_device_over_ssh_keeps_what_was_deployed_in_its_own_folder(finished: Any, board: Device) -> None:
+    assert list(Path(board.root, "artifacts").iterdir())
 
 
 def test_uniform_and_allocated_models_are_deployed_timed_and_scored(finished: Any) -> None:
@@ -208,8 +239,10 @@ def test_an_interrupted_run_is_resumed_where_it_stopped(
     finished: Any, bench: Bench, workplace: Path, environment: dict[str, str]
 ) -> None:
     """Depends on `finished` for the cached host work, so that the signal comes while the device measures."""
-    suite = (workplace / "suite.yaml").read_text().replace(f', "{GONE}"', "").replace("launches: 2", "launches: 4")
-    (workplace / "long.yaml").write_text(suite)
+    suite = (
+        (workplace / "suite.yaml").read_text().replace(f', board, "{GONE}"', "").replace("launches: 2", "launches: 4")
+    )
+    (workplace / "long.yaml").write_text(suite.replace("launches: 2", "launches: 4"))
     argv = [sys.executable, "-m", "harness.cli", "run", "long.yaml", "--out", "interrupted"]
     with subprocess.Popen(argv, cwd=workplace, env=environment, stderr=subprocess.PIPE, text=True) as process:
         wait_until(lambda: answered(workplace / "interrupted") >= 3)

@@ -1,113 +1,17 @@
-"""A real OpenSSH server on 127.0.0.1 for every test that wants one, with keys and a home folder of its own."""
+"""Sessions over every transport, and a home folder of its own for every test."""
 
-import getpass
-import os
-import shutil
-import socket
-import subprocess
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devices import Device, Session, open_session
 from devices.transport.connection import enrol_host_key
 
-SSHD = "/usr/sbin/sshd"  # it re-executes itself, and insists on an absolute path
-SFTP = "Subsystem sftp internal-sftp\n"
-_START_S = 10.0
-
-
-@dataclass
-class Server:
-    """A running sshd; `device` is how to reach it, not yet enrolled."""
-
-    folder: Path
-    port: int
-    process: subprocess.Popen[bytes]
-
-    @property
-    def device(self) -> Device:
-        return Device(
-            name="board",
-            host="127.0.0.1",
-            port=self.port,
-            user=getpass.getuser(),
-            identity_file=self.folder / "user_key",
-            known_hosts=self.folder / "known_hosts",
-            root=str(self.folder / "root"),
-        )
-
-    def open(self) -> Session:
-        enrol_host_key(self.device)
-        return open_session(self.device)
-
-    def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def sessions(self) -> list[int]:
-        """Process ids of the sshd processes that serve connections: the children of the listener."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text()
-        return [int(pid) for pid in children.split()]
-
-
-def tool(path_or_name: str, package: str) -> str:
-    found = shutil.which(path_or_name)
-    assert found, f"{path_or_name} is missing: apt-get install {package}"
-    return found
-
-
-def make_key(path: Path) -> None:
-    path.unlink(missing_ok=True)
-    keygen = tool("ssh-keygen", "openssh-client")
-    subprocess.run([keygen, "-q", "-t", "ed25519", "-N", "", "-f", str(path)], check=True)
-
-
-def start_server(folder: Path, port: int = 0, extra: str = SFTP) -> Server:
-    sshd = tool(SSHD, "openssh-server")
-    if os.geteuid() == 0:
-        Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # where sshd drops its privileges
-    port = port or free_port()
-    if not (folder / "host_key").exists():
-        make_key(folder / "host_key")
-    if not (folder / "user_key").exists():
-        make_key(folder / "user_key")
-    authorized = folder / "authorized_keys"
-    authorized.write_bytes((folder / "user_key.pub").read_bytes())
-    config = folder / "sshd_config"
-    config.write_text(
-        f"ListenAddress 127.0.0.1\nPort {port}\nHostKey {folder / 'host_key'}\nAuthorizedKeysFile {authorized}\n"
-        f"UsePAM no\nStrictModes no\nPidFile none\nPasswordAuthentication no\n"
-        f"PermitRootLogin prohibit-password\n{extra}"
-        # bash takes this for a nested shell, and leaves the .bashrc of the person who runs the tests alone.
-        "SetEnv SHLVL=2\n"
-    )
-    log = (folder / "sshd.log").open("ab")
-    process = subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stdin=subprocess.DEVNULL, stderr=log)
-    server = Server(folder, port, process)
-    wait_for_banner(server)
-    return server
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
-def wait_for_banner(server: Server) -> None:
-    deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline and server.process.poll() is None:
-        try:
-            with socket.create_connection(("127.0.0.1", server.port), 1.0) as client:
-                if client.recv(4) == b"SSH-":
-                    return
-        except OSError:
-            time.sleep(0.05)
-    server.stop()
-    raise AssertionError(f"sshd did not start:\n{(server.folder / 'sshd.log').read_text()}")
+Server = Any
+"""What `start_sshd` returns, tests/conftest.py."""
+StartServer = Callable[..., Server]
 
 
 @pytest.fixture(autouse=True)
@@ -121,26 +25,26 @@ def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = start_server(tmp_path)
+def server(tmp_path: Path, start_sshd: StartServer) -> Iterator[Server]:
+    running = start_sshd(tmp_path)
     yield running
     running.stop()
 
 
 @pytest.fixture
-def server_without_sftp(tmp_path: Path) -> Iterator[Server]:
-    running = start_server(tmp_path, extra="")
+def server_without_sftp(tmp_path: Path, start_sshd: StartServer) -> Iterator[Server]:
+    running = start_sshd(tmp_path, extra="")
     yield running
     running.stop()
 
 
 @pytest.fixture
-def restart_with_new_key(server: Server) -> Iterator[Server]:
+def restart_with_new_key(server: Server, start_sshd: StartServer) -> Iterator[Server]:
     """The same address, after the board was installed anew; use `enrolled` first."""
     enrol_host_key(server.device)
     server.stop()
-    make_key(server.folder / "host_key")
-    running = start_server(server.folder, server.port)
+    server.renew_host_key()
+    running = start_sshd(server.folder, server.port)
     yield running
     running.stop()
 
@@ -172,6 +76,6 @@ def session(request: pytest.FixtureRequest) -> Session:
 
 
 @pytest.fixture
-def unreachable() -> Device:
+def unreachable(free_tcp_port: Callable[[], int]) -> Device:
     """An address where nothing listens."""
-    return replace(Device(name="gone", host="127.0.0.1", port=free_port()))
+    return Device(name="gone", host="127.0.0.1", port=free_tcp_port())

@@ -47,11 +47,11 @@ FACTS = Facts(
 
 def test_identity_ignores_what_changes_by_the_minute() -> None:
     later = Facts(**{**vars(FACTS), "uptime_s": 5.0, "load_1min": 3.0, "boot_id": "x", "memory_available_bytes": 1})
-    assert Job(device_identity(FACTS), "info").key == Job(device_identity(later), "info").key
+    assert Job(device_identity("pi", FACTS), "info").key == Job(device_identity("pi", later), "info").key
 
 
 @pytest.mark.parametrize("change", [{"kernel": "6.2"}, {"machine": "f01"}, {"governors": ("performance",)}])
 def test_identity_tells_apart_what_makes_measurements_unlike(change: dict[str, Any]) -> None:
     other = Facts(**{**vars(FACTS), **change})
-    assert Job(device_identity(FACTS), "info").key != Job(device_identity(other), "info").key
-    assert device_identity(FACTS) != device_identity(FACTS, placement="cpus=0-3")
+    assert Job(device_identity("pi", FACTS), "info").key != Job(device_identity("pi", other), "info").key
+    assert device_identity("pi", FACTS) != device_identity("pi", FACTS, placement="cpus=0-3")
