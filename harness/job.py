@@ -49,4 +49,4 @@ def device_identity(name: str, facts: Facts, placement: str = "all") -> dict[str
     Measurements that differ in any of these are never pooled. The name is among them: a unit without a machine id must
     not be taken for its twin, and one unit under two names is measured under each.
     """
-    return facts.identity | {"name": name} | {"governors": sorted(set(facts.governors)), "placement": placement}
+    return facts.identity | {"name": name, "governors": sorted(set(facts.governors)), "placement": placement}
