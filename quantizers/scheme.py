@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from quantizers.errors import SchemeError as SchemeError
 
-_WORD = re.compile(r"w(?P<weight>\d+)a(?P<activation>\d+)(g(?P<group>\d+))?")
+_WORD = re.compile(r"w(?P<weight>\d{1,2})a(?P<activation>\d{1,2})(g(?P<group>\d{1,5}))?")
 WEIGHT_BITS = range(2, 9)
 ACTIVATION_BITS = (8, 16)
 GROUP_STEP = 32
-"""Group sizes are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md)."""
+MAX_GROUP = 65536
+"""Groups are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md), up to the longest row."""
 
 
 @dataclass(frozen=True, order=True)
@@ -29,7 +30,7 @@ class Scheme:
             valid = self.activation_bits == 16 and self.group == 0
         else:
             valid = self.weight_bits in WEIGHT_BITS and self.activation_bits in ACTIVATION_BITS
-        if not valid or self.group < 0 or self.group % GROUP_STEP:
+        if not valid or not 0 <= self.group <= MAX_GROUP or self.group % GROUP_STEP:
             raise SchemeError(_complaint(f"w{self.weight_bits}a{self.activation_bits}g{self.group}"))
 
     @classmethod

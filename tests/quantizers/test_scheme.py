@@ -28,7 +28,22 @@ def test_whatever_parses_prints_as_it_was_written(word: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["", "w4", "w1a8", "w9a8", "w4a4", "w4a8g0", "w4a8g48", "w16a16", "w04a8", "W4A8", "w4a8 "]
+    "word",
+    [
+        "",
+        "w4",
+        "w1a8",
+        "w9a8",
+        "w4a4",
+        "w4a8g0",
+        "w4a8g48",
+        "w16a16",
+        "w04a8",
+        "W4A8",
+        "w4a8 ",
+        "w4a8g65568",
+        pytest.param("w4a8g" + "9" * 5000, id="long"),
+    ],
 )
 def test_other_words_are_refused_with_an_example(word: str) -> None:
     with pytest.raises(SchemeError, match="w4a8g128"):
