@@ -14,8 +14,8 @@ from harness.tables import View, device_names
 
 Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided", "unlike"]
 REGRESSIONS = frozenset({"slower", "worse"})
-EFFORT = frozenset({"run", "launches", "iterations"})
-"""Parameters of a job that say how often it is asked, not what."""
+EFFORT = frozenset({"run", "session", "launches", "iterations"})
+"""Parameters of a job that say when and how often it is asked, not what."""
 PLACE = frozenset({"threads", "cpus"})
 """Parameters that times depend on and scores do not."""
 Key = tuple[str, str, str]
