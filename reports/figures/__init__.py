@@ -23,8 +23,8 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
     "pareto": {
         "pareto": Chart(
             "Measured models and predicted frontier",
-            "Lower left is better. Filled: measured on the device. Hollow and dotted: predicted by the last allocation"
-            " from the cost and error tables, fitted to the models deployed before it.",
+            "Lower left is better. Filled: measured on the device. Hollow and dotted: predicted from the cost and error"
+            " tables, which are fitted to models measured on the device.",
             pareto.accuracy_latency,
             needs={"models": ("decode_ms", "kl_mean")},
             also=("pareto",),
