@@ -138,7 +138,9 @@ def bench_version() -> str:
 def _host(suite: Suite, progress: Progress) -> Host:
     with progress.step(f"model {suite.models[0]}") as advance:
         advance(0, 1, "load and check")
-        return Host(suite)
+        host = Host(suite)
+        host.check_suite()
+        return host
 
 
 def _measure(

@@ -8,16 +8,20 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from functools import cache as memoized
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.artifact import Artifact, artifact_of
 from harness.build import bench_home
+from harness.errors import UsageError
 from harness.job import canonical_json
 from harness.progress import Advance
 from harness.suite import Suite
+from harness.words import nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -142,6 +146,22 @@ class Host:
     @property
     def _made_from(self) -> tuple[str, str]:
         return self.sha256, self.recipe.params
+
+    def check_suite(self) -> None:
+        """Raises UsageError for what a run cannot ask of this model."""
+        suite, context = self.suite, int(self.loaded.config.max_position_embeddings)
+        if suite.prefill + suite.decode > context:
+            raise UsageError(
+                f"prefill {suite.prefill} and decode {suite.decode} need more than the {context} positions of "
+                f"{self.loaded.name}; ask for fewer"
+            )
+        kinds = {name.rpartition(".")[2] for name in self.shapes}
+        for pattern in (*suite.allow, *suite.deny):
+            if not any(fnmatchcase(name, pattern) for name in self.shapes):
+                raise UsageError(f"{pattern!r} matches no layer of {self.loaded.name}{nearest(pattern, self.shapes)}")
+        for kind in chain.from_iterable(suite.tied):
+            if kind not in kinds:
+                raise UsageError(f"tied: no linear {kind!r} in {self.loaded.name}{nearest(kind, kinds)}")
 
     @cached_property
     def _calibration(self) -> tuple["Tensor", "Tensor"]:

@@ -1,9 +1,11 @@
 """What the host prepares for the devices."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness.errors import UsageError
 from harness.host import Host
 from harness.suite import make_suite
 
@@ -15,7 +17,7 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Host:
 
 @pytest.mark.parametrize(("looked", "unseen"), [(16, 4), (4, 16), (1, 1), (3, 2), (100_000, 1), (1, 100_000)])
 def test_sensitivity_is_measured_on_windows_that_recipes_do_not_look_at(host: Host, looked: int, unseen: int) -> None:
-    one = _with(host, looked, unseen)
+    one = _with(host, calibration_windows=looked, sensitivity_windows=unseen)
     calibration, measured = one._calibration
     seen = {tuple(window) for window in calibration.tolist()}
     assert seen.isdisjoint(map(tuple, measured.tolist()))
@@ -26,9 +28,25 @@ def test_sensitivity_is_measured_on_windows_that_recipes_do_not_look_at(host: Ho
         assert (len(calibration), len(measured)) == (looked, unseen)
 
 
-def _with(host: Host, looked: int, unseen: int) -> Host:
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"prefill": 500, "decode": 100}, "prefill 500 and decode 100 need more than the 512 positions"),
+        ({"deny": {"*.down_prj": ("w8a8",)}}, r"'\*\.down_prj' matches no layer"),
+        ({"allow": {"model.layers.0.mlp.up_prj": ("w8a8",)}}, "did you mean model.layers.0.mlp.up_proj"),
+        ({"tied": (("q_prj", "k_proj"),)}, "no linear 'q_prj'.*did you mean q_proj"),
+    ],
+)
+def test_what_the_model_cannot_answer_is_refused_before_any_device_is_asked(
+    host: Host, settings: dict[str, Any], complaint: str
+) -> None:
+    with pytest.raises(UsageError, match=complaint):
+        _with(host, **settings).check_suite()
+
+
+def _with(host: Host, **settings: Any) -> Host:
     """The same model under another suite, without loading it again."""
     other = Host.__new__(Host)
-    other.suite = make_suite(recipes=("rtn",), calibration_windows=looked, sensitivity_windows=unseen)
+    other.suite = make_suite(recipes=("rtn",), **settings)
     other.recipe, other.loaded, other._home = host.recipe, host.loaded, Path()
     return other
