@@ -10,7 +10,7 @@ WEIGHT_BITS = range(2, 9)
 ACTIVATION_BITS = (8, 16)
 GROUP_STEP = 32
 MAX_GROUP = 65536
-"""Groups are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md), up to the longest row."""
+"""Groups are multiples of the 32 codes that one packed block holds along K (kernels/FORMAT.md), up to the widest."""
 
 
 @dataclass(frozen=True, order=True)
