@@ -75,7 +75,7 @@ def _answers(view: View) -> Iterator[tuple[Key, _Answer]]:
         metric = _metric(stored.job, stored.measurement)
         for model in view.models:
             if metric and model.sha256 == stored.job.artifacts.get("model"):
-                yield (view.record.name, model.label, metric), _Answer(stored.measurement, _question(stored.job))
+                yield (view.record.name, view.label(model), metric), _Answer(stored.measurement, _question(stored.job))
 
 
 def _metric(job: Job, measurement: Measurement) -> str:

@@ -1,5 +1,7 @@
 """Loop: measure operators and uniform models, allocate bits, deploy what was allocated, measure it, and again.
 
+Every session times all models so far side by side: first the uniform ones, then also what was allocated.
+
     loop = Loop(suite, host, store, run_id, progress)
     loop.run(devices)
 
@@ -31,9 +33,11 @@ from harness.questions import Model, Questions
 from harness.records import (
     AllocationRecord,
     ModelRecord,
+    PredictionRecord,
     record_allocation,
     record_device,
     record_model,
+    record_prediction,
     record_sensitivity,
 )
 from harness.scheduler import DeviceWork, Event, run_jobs
@@ -56,17 +60,13 @@ class State:
 
     station: Station
     costs: CostTable = field(default_factory=CostTable)
+    models: list[Model] = field(default_factory=list)
     uniform: list[Deployed] = field(default_factory=list)
     allocated: list[Deployed] = field(default_factory=list)
 
     @property
     def name(self) -> str:
         return self.station.name
-
-    @property
-    def deployed(self) -> list[Deployed]:
-        """In the order of measurement."""
-        return [*self.uniform, *self.allocated]
 
 
 class Loop:
@@ -82,7 +82,8 @@ class Loop:
             return
         questions, sensitivity = self._questions(), self._sensitivity()
         self._measure_operators(states, questions)
-        self._measure_uniform(self._alive(states), questions)
+        self._deploy_uniform(states)
+        self._session(0, self._alive(states), questions, sensitivity)
         for number in range(1, self.suite.rounds + 1):
             if not self._round(number, self._alive(states), questions, sensitivity):
                 break
@@ -112,6 +113,14 @@ class Loop:
         record_sensitivity(self.store, self.run_id, self.host.sha256, self.host.recipe.name, rows)
         return rows
 
+    def _deploy_uniform(self, states: Sequence[State]) -> None:
+        with self.progress.step(f"uniform models, quantized with {self.host.recipe.name}") as advance:
+            models = [self._make(scheme, self.host.uniform(scheme), advance) for scheme in self.suite.deployed]
+        for model in models:
+            self._record(model, "baseline" if model.label == BASELINE else "uniform")
+        for state in states:
+            state.models = list(models)
+
     def _make(self, label: str, plan: Plan, advance: Advance) -> Model:
         file = self.host.model(plan, lambda done, total, what: advance(done, total, f"{label}: {what}"))
         self._keep(file)
@@ -129,28 +138,21 @@ class Loop:
         for state in states:
             state.costs = CostTable.of(self._answers(jobs[state.name]))
 
-    def _measure_uniform(self, states: Sequence[State], questions: Questions) -> None:
-        with self.progress.step(f"uniform models, quantized with {self.host.recipe.name}") as advance:
-            models = [self._make(scheme, self.host.uniform(scheme), advance) for scheme in self.suite.deployed]
-        for model in models:
-            self._record(model, "baseline" if model.label == BASELINE else "uniform")
-        with self.progress.step("uniform models on the device") as advance:
-            found = self._measure({state.name: models for state in states}, states, questions, advance)
-        for state in states:
-            state.uniform = found[state.name]
+    def _session(self, number: int, states: Sequence[State], questions: Questions, rows: list[SensitivityRow]) -> None:
+        """Time and score all models that a device has so far, side by side."""
+        jobs = {s.name: [job for m in s.models for job in questions.model(s.station, m, number)] for s in states}
+        with self.progress.step("models on the device" + (f", round {number}" if number else "")) as advance:
+            self._ask(states, jobs, advance)
+        for state in self._alive(states):
+            found = [self._deployed(questions, state.station, model, number) for model in state.models]
+            known = [deployed for deployed in found if deployed is not None]
+            state.uniform = [model for model in known if not model.label.startswith(ALLOCATED)]
+            state.allocated = [model for model in known if model.label.startswith(ALLOCATED)]
+            self._guarded(state.name, partial(self._record_prediction, number, state, rows))
 
-    def _measure(
-        self, models: Mapping[str, Sequence[Model]], states: Sequence[State], questions: Questions, advance: Advance
-    ) -> dict[str, list[Deployed]]:
-        """Time and score models: device name -> those that it could run."""
-        jobs = {s.name: [job for model in models[s.name] for job in questions.model(s.station, model)] for s in states}
-        self._ask(states, jobs, advance)
-        found = {s.name: [self._deployed(questions, s.station, model) for model in models[s.name]] for s in states}
-        return {name: [deployed for deployed in each if deployed is not None] for name, each in found.items()}
-
-    def _deployed(self, questions: Questions, station: Station, model: Model) -> Deployed | None:
+    def _deployed(self, questions: Questions, station: Station, model: Model, session: int) -> Deployed | None:
         """What the device answered about a model; None when it could not be timed."""
-        timing = self._answers([questions.timing(station, model)], "latency")
+        timing = self._answers([questions.timing(station, model, session)], "latency")
         measured = {f"{s.measurement.subject['phase']}_ms": phase_ms(s.measurement).value for s in timing}
         if len(measured) < 2:
             return None
@@ -184,29 +186,27 @@ class Loop:
         """Allocate, deploy and measure once on every device that can still gain; whether there was one."""
         proposals = {s.name: self._guarded(s.name, partial(self._propose, number, s, rows)) for s in states}
         busy = [state for state in states if proposals[state.name] is not None]
-        if not busy:
-            return False
-        models = {name: [model] for name, model in proposals.items() if model is not None}
-        with self.progress.step(f"allocated model on the device, round {number}") as advance:
-            found = self._measure(models, busy, questions, advance)
         for state in busy:
-            state.allocated += found[state.name]
-        return True
+            state.models += [model for model in (proposals[state.name],) if model is not None]
+        if busy:
+            self._session(number, busy, questions, rows)
+        return bool(busy)
 
     def _propose(self, number: int, state: State, rows: list[SensitivityRow]) -> Model | None:
         """The model to deploy next; None when the last one cannot be bettered much."""
-        models = state.uniform, state.allocated
-        predictor = Predictor.of(state.costs, self.host.shapes, self.suite.prefill, rows, *models)
-        problem = predictor.problem(self.suite)
+        problem = self._predictor(state, rows, state.allocated).problem(self.suite)
         with self.progress.step(f"{state.name}: allocation, round {number}") as advance:
             allocation = solve(problem)
             if number > 1 and not (state.allocated and _gains(problem, allocation, state.allocated[-1])):
                 return None
-            label = ALLOCATED if number == 1 else f"{ALLOCATED} {number}"
-            model = self._make(label, plan_of(allocation.layers(problem)), advance)
+            plan = plan_of(allocation.layers(problem))
+            model = self._make(f"{ALLOCATED} {number}", plan, advance)
         self._record(model, ALLOCATED, state.name, number)
-        self._record_allocation(number, state, predictor, problem, allocation, model)
+        self._record_allocation(number, state, problem, allocation, model)
         return model
+
+    def _predictor(self, state: State, rows: list[SensitivityRow], allocated: Sequence[Deployed]) -> Predictor:
+        return Predictor.of(state.costs, self.host.shapes, self.suite.prefill, rows, state.uniform, allocated)
 
     def _record(self, model: Model, kind: str, device: str | None = None, number: int = 0) -> None:
         record = ModelRecord(
@@ -223,20 +223,24 @@ class Loop:
         record_model(self.store, self.run_id, record)
 
     def _record_allocation(
-        self, number: int, state: State, predictor: Predictor, problem: Problem, allocation: Allocation, model: Model
+        self, number: int, state: State, problem: Problem, allocation: Allocation, model: Model
     ) -> None:
         hashes = {"model": self.host.sha256, "agent": state.station.agent.sha256, "file": model.file.sha256}
-        models = {model.label: model.schemes} | {d.label: d.schemes for d in state.deployed}
-        record = AllocationRecord(
+        file = AllocationFile.of(problem, allocation, hashes=hashes).model_dump(mode="json")
+        record_allocation(self.store, self.run_id, AllocationRecord(state.name, number, model.file.sha256, file))
+
+    def _record_prediction(self, session: int, state: State, rows: list[SensitivityRow]) -> None:
+        """From the uniform models alone: what was allocated is predicted, not fitted."""
+        predictor = self._predictor(state, rows, ())
+        free = predictor.problem(self.suite.model_copy(update={"budgets": ()}))
+        record = PredictionRecord(
             device=state.name,
-            round=number,
-            model=model.file.sha256,
-            file=AllocationFile.of(problem, allocation, hashes=hashes).model_dump(mode="json"),
+            session=session,
             fits={metric: {"a": f.a, "b": f.b, "worst": f.worst} for metric, f in predictor.fits.items()},
-            predicted={label: predictor.predict(schemes) for label, schemes in models.items()},
-            frontier=[dict(point.totals) for point in frontier(problem.with_budgets(()), "decode_ms")],
+            predicted={d.label: predictor.predict(d.schemes) for d in (*state.uniform, *state.allocated)},
+            frontier=[dict(point.totals) for point in frontier(free, "decode_ms")],
         )
-        record_allocation(self.store, self.run_id, record)
+        record_prediction(self.store, self.run_id, record)
 
     def _guarded(self, name: str, work: Callable[[], T]) -> T | None:
         """The result of `work`; None, and a failure of the device, when it raises an error of ours."""

@@ -32,10 +32,11 @@ class Questions:
         """One job for each scheme, its weights rotating over as much memory as a whole model of that scheme takes."""
         return [self._operators(station, scheme) for scheme in self.suite.costed]
 
-    def model(self, station: Station, model: Model) -> list[Job]:
-        return [self.timing(station, model), self.scoring(station, model)]
+    def model(self, station: Station, model: Model, session: int) -> list[Job]:
+        return [self.timing(station, model, session), self.scoring(station, model)]
 
-    def timing(self, station: Station, model: Model) -> Job:
+    def timing(self, station: Station, model: Model, session: int) -> Job:
+        """Models of one session are timed side by side, so that what disturbs the device meets all alike."""
         job = llm_job(
             station.identity,
             station.agent.sha256,
@@ -47,7 +48,7 @@ class Questions:
             cpus=station.cpus,
             launches=self.suite.launches,
         )
-        return self._of_this_run(job)
+        return self._of_this_run(job, session=session)
 
     def scoring(self, station: Station, model: Model) -> Job:
         return accuracy_job(
@@ -74,6 +75,6 @@ class Questions:
         )
         return self._of_this_run(job)
 
-    def _of_this_run(self, job: Job) -> Job:
+    def _of_this_run(self, job: Job, **more: int) -> Job:
         """Times are of a day: another run asks again. Scores are not, so all runs share them."""
-        return replace(job, params={**job.params, "run": self.run_id})
+        return replace(job, params={**job.params, "run": self.run_id, **more})

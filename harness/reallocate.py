@@ -38,9 +38,7 @@ def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str]) -> A
 def _deployed(view: View, model: ModelRecord) -> Deployed | None:
     """A model as it was measured; None when it was not timed."""
     measured: dict[str, float] = {}
-    for stored in view.measured:
-        if stored.job.artifacts.get("model") != model.sha256:
-            continue
+    for stored in view.of_model(model):
         measurement = stored.measurement
         if stored.job.probe == "llm" and measurement.metric == "latency":
             measured[f"{measurement.subject['phase']}_ms"] = phase_ms(measurement).value

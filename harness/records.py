@@ -2,7 +2,7 @@
 
 A record is a job that the host answers, its key being its content, so a report
 needs the database alone. Kinds: `facts` (a device taking part), `sensitivity`, `model` (a deployed plan), `allocation`
-(a solution with its predictions).
+(a solution), `prediction` (what models should cost).
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from harness.measurement import Measurement
 from harness.store import Store, StoredMeasurement
 
 HOST: Mapping[str, Any] = {"host": True}
-KINDS = frozenset({"facts", "sensitivity", "model", "allocation"})
+KINDS = frozenset({"facts", "sensitivity", "model", "allocation", "prediction"})
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,23 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class AllocationRecord:
-    """A solution: `file` is the content of allocation.json; `fits` and `predicted` are those it was made with."""
+    """A solution, before it was deployed: `file` is the content of allocation.json."""
 
     device: str
     round: int
     model: str
     file: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PredictionRecord:
+    """What every model of a session should have cost: fitted on the uniform models that were timed beside them.
+
+    `predicted`: label -> metric -> value. `frontier`: the best that could be had for every decode time.
+    """
+
+    device: str
+    session: int
     fits: Mapping[str, Mapping[str, Any]]
     predicted: Mapping[str, Mapping[str, float]]
     frontier: Sequence[Mapping[str, float]]
@@ -76,6 +87,10 @@ def record_allocation(store: Store, run_id: str, record: AllocationRecord) -> No
     _record(store, run_id, job, {})
 
 
+def record_prediction(store: Store, run_id: str, record: PredictionRecord) -> None:
+    _record(store, run_id, Job(HOST, "prediction", {}, {"run": run_id, **asdict(record)}), {})
+
+
 def devices_of(stored: Sequence[StoredMeasurement]) -> list[DeviceRecord]:
     return [
         DeviceRecord(s.job.params["name"], s.job.device, s.job.artifacts["agent"], s.measurement.context["facts"])
@@ -94,6 +109,10 @@ def models_of(stored: Sequence[StoredMeasurement]) -> list[ModelRecord]:
 
 def allocations_of(stored: Sequence[StoredMeasurement]) -> list[AllocationRecord]:
     return [AllocationRecord(**_own(s)) for s in stored if s.job.probe == "allocation"]
+
+
+def predictions_of(stored: Sequence[StoredMeasurement]) -> list[PredictionRecord]:
+    return [PredictionRecord(**_own(s)) for s in stored if s.job.probe == "prediction"]
 
 
 def _own(stored: StoredMeasurement) -> dict[str, Any]:

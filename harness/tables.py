@@ -1,15 +1,14 @@
 """Tables: a run as the reports want it (their columns: reports/tables.py), computed from the store alone."""
 
 import json
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import records
 from harness.costs import CostTable, Operator, phase_ms
 from harness.measurement import Measurement
-from harness.records import AllocationRecord, DeviceRecord, ModelRecord
+from harness.records import DeviceRecord, ModelRecord
 from harness.stats.launches import Estimate
 from harness.stats.windows import mean_over_windows, perplexity
 from harness.store import Run, Store, StoredMeasurement
@@ -57,7 +56,8 @@ class View:
         self.costs = CostTable.of(self.measured)
         self.sensitivity = records.sensitivity_of(stored)
         self.models = [model for model in records.models_of(stored) if model.device in (None, device)]
-        self.allocations = [record for record in records.allocations_of(stored) if record.device == device]
+        predictions = [record for record in records.predictions_of(stored) if record.device == device]
+        self.prediction = max(predictions, key=lambda record: record.session, default=None)
         self.shapes = {name: (shape[0], shape[1]) for name, shape in run.config.get("shapes", {}).items()}
 
     def run_row(self) -> Row:
@@ -77,34 +77,49 @@ class View:
     def fact_rows(self) -> list[Row]:
         return [{"fact": name, "value": _as_text(value)} for name, value in self.record.facts.items()]
 
+    @property
+    def last_round(self) -> int:
+        return max((model.round for model in self.models), default=0)
+
+    def label(self, model: ModelRecord) -> str:
+        """The model allocated last is `allocated`, earlier ones have their round."""
+        if not model.round:
+            return model.label
+        return model.kind if model.round == self.last_round else f"{model.kind}, round {model.round}"
+
+    def of_model(self, model: ModelRecord) -> list[StoredMeasurement]:
+        """Its scores, and its times in the last session: there all models were timed side by side."""
+        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256]
+        last = max((_session(s) for s in mine), default=0)
+        return [s for s in mine if s.job.probe != "llm" or _session(s) == last]
+
     def model_rows(self) -> list[Row]:
-        return [self._model_row(model) for model in self.models]
+        """Uniform models in the order of the suite, then what was allocated, the last first."""
+        return [self._model_row(model) for model in sorted(self.models, key=lambda m: -m.round if m.round else -1000)]
 
     def layer_rows(self) -> list[Row]:
         """The plan deployed last."""
-        allocated = [model for model in self.models if model.round]
-        if not allocated:
+        if not self.last_round:
             return []
         kl = {(row.layer, row.scheme): row.kl for row in self.sensitivity}
-        last = max(allocated, key=lambda model: model.round)
+        last = next(model for model in self.models if model.round == self.last_round)
         return [self._layer_row(name, scheme, kl.get((name, scheme))) for name, scheme in last.schemes.items()]
 
     def pareto_rows(self) -> list[Row]:
-        """As the last allocation predicted them."""
-        if not self.allocations:
+        """As predicted after the last session."""
+        if self.prediction is None:
             return []
-        last = self.allocations[-1]
-        frontier = [_point(f"frontier {i}", "frontier", totals) for i, totals in enumerate(last.frontier, 1)]
-        kinds = {model.label: model.kind for model in self.models}
-        models = [_point(label, _kind(kinds, label), totals) for label, totals in last.predicted.items()]
-        return frontier + [row for row in models if not math.isnan(row["predicted_kl"])]
+        found = self.prediction
+        frontier = [_point(f"frontier {i}", "frontier", totals) for i, totals in enumerate(found.frontier, 1)]
+        known = [model for model in self.models if "kl" in found.predicted.get(model.label, {})]
+        return frontier + [_point(self.label(m), _kind(m), found.predicted[m.label]) for m in known]
 
     def _model_row(self, model: ModelRecord) -> Row:
-        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256]
-        predicted = _prediction(self.allocations, model.label)
+        mine = self.of_model(model)
+        predicted = self.prediction.predicted.get(model.label, {}) if self.prediction else {}
         verdict, reasons = _verdict(mine)
         row: Row = {
-            "label": model.label,
+            "label": self.label(model),
             "kind": model.kind,
             "recipe": model.recipe if model.kind != "baseline" else "",
             "bits_per_weight": model.bits_per_weight,
@@ -174,11 +189,6 @@ def _interval(column: str, stem: str, estimate: Estimate) -> Row:
     return {column: estimate.value, f"{stem}_low": bounds[0], f"{stem}_high": bounds[1]}
 
 
-def _prediction(allocations: Sequence[AllocationRecord], label: str) -> Mapping[str, float]:
-    """The first one made: an allocated model's is then older than its measurement."""
-    return next((record.predicted[label] for record in allocations if label in record.predicted), {})
-
-
 def _verdict(mine: Iterable[StoredMeasurement]) -> tuple[str, str]:
     """The worst verdict of a model's measurements, and all reasons."""
     verdicts = [judge(s.measurement) for s in mine if s.measurement.metric != "first_latency"]
@@ -211,13 +221,17 @@ def _point(label: str, kind: str, totals: Mapping[str, float]) -> Row:
         "label": label,
         "kind": kind,
         "predicted_decode_ms": totals["decode_ms"],
-        "predicted_kl": totals.get("kl", math.nan),
+        "predicted_kl": totals["kl"],
         "bytes": totals["bytes"],
     }
 
 
-def _kind(kinds: Mapping[str, str], label: str) -> str:
-    return "allocated" if kinds.get(label) == "allocated" else "uniform"
+def _kind(model: ModelRecord) -> str:
+    return "allocated" if model.round else "uniform"
+
+
+def _session(stored: StoredMeasurement) -> int:
+    return int(stored.job.params.get("session", 0))
 
 
 def _provenance_row(stored: StoredMeasurement, agent: str) -> Row:
