@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import ValidationError
+
 from devices.device import Device
 from harness.errors import Interrupted, UsageError
 from harness.host import Host
@@ -39,10 +41,15 @@ class Finished:
 
 def campaign(suite: Suite, devices: Sequence[Device], out: Path, command: str, progress: Progress) -> list[Finished]:
     """Measure everything. ModelError before any device is touched; Interrupted names the run to resume."""
-    hosts = [_host(one, progress) for one in suite.runs()]
-    store = open_store(out)
+    runs = list(suite.runs())
+    if len(runs) > 1:
+        # All are checked before the first is measured; only one is held in memory.
+        for one in runs:
+            _host(one, progress)
     finished = []
-    for host in hosts:
+    for one in runs:
+        host = _host(one, progress)
+        store = open_store(out)
         config = {
             "suite": host.suite.model_dump(mode="json"),
             "model": host.loaded.name,
@@ -71,7 +78,10 @@ def suite_of(run: Run) -> Suite:
     """The suite that a run was made of; UsageError for a run of another kind, such as `bench kernels`."""
     if "suite" not in run.config:
         raise UsageError(f"run {run.run_id} (`{run.command}`) has no suite to go on with")
-    return Suite.model_validate(run.config["suite"])
+    try:
+        return Suite.model_validate(run.config["suite"])
+    except ValidationError as error:
+        raise UsageError(f"run {run.run_id} was made by another version of bench; start a new run") from error
 
 
 def find_run(store: Store, run_id: str, resumable: bool = False) -> Run:

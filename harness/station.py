@@ -1,6 +1,5 @@
 """Station: a device taking part in a run: reached, identified, with the agent that runs on it."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,7 +47,3 @@ def target_of(device: Device, facts: Facts) -> Target:
     if not target.arch:
         raise InfrastructureError(f"{device.name} does not say what processor it has; name `target` in the inventory")
     return target
-
-
-def first_of(stations: Iterable[Station], name: str) -> Station:
-    return next(station for station in stations if station.name == name)

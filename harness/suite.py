@@ -45,7 +45,7 @@ class Suite(BaseModel):
     tied: tuple[tuple[str, ...], ...] = ()
     """Linears of a block that share a scheme, such as [[q_proj, k_proj, v_proj]]."""
 
-    window: int = Field(256, ge=8, le=65536)
+    window: int = Field(256, ge=8, le=16384)
     windows: int = Field(16, ge=1, le=100_000)
     """Windows of text that are scored on the device."""
     sensitivity_windows: int = Field(4, ge=1, le=100_000)
@@ -53,11 +53,11 @@ class Suite(BaseModel):
     text: Path | None = None
     """UTF-8 text to score; without one the held-out text that ships with the bench."""
 
-    prefill: int = Field(128, ge=1, le=65536)
+    prefill: int = Field(128, ge=1, le=4096)
     decode: int = Field(64, ge=1, le=65536)
     iterations: int = Field(5, ge=1, le=10_000)
     launches: int = Field(6, ge=1, le=1000)
-    threads: int = Field(1, ge=1, le=1024)
+    threads: int = Field(1, ge=1, le=256)
     rounds: int = Field(3, ge=1, le=10)
     """Deployments of an allocated model at most: measure, refit, allocate again."""
     seed: int = 0
@@ -65,9 +65,7 @@ class Suite(BaseModel):
     @field_validator("uniform", "candidates")
     @classmethod
     def _are_schemes(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        for word in words:
-            check_scheme(word)
-        return words
+        return tuple(dict.fromkeys(check_scheme(word) for word in words))
 
     @field_validator("allow", "deny")
     @classmethod

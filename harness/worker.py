@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from devices.device import Device
-from devices.errors import DeviceError, HostKeyError, InventoryError
+from devices.errors import CommandTimeout, DeviceError, HostKeyError, InventoryError
 from devices.session import Session
 from harness.artifact import Artifact
 from harness.deploy import collect, deploy
@@ -161,7 +161,8 @@ class Worker:
     def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
         """Raise what ends the attempts, if something does."""
         unreached = self._session is None
-        final = isinstance(error, UsageError | UnsupportedError | HostKeyError | InventoryError)
+        # What hung for half an hour would hang again.
+        final = isinstance(error, UsageError | UnsupportedError | HostKeyError | InventoryError | CommandTimeout)
         if isinstance(error, DeviceError):
             self._disconnect()
         if unreached and (last or final):

@@ -10,7 +10,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.base import Line, placement_options, read_results
 
-MAX_WINDOW = 1 << 16
+MAX_WINDOW = 1 << 14
 KL_ROUNDING = -1e-4
 """Smallest KL divergence taken as zero with rounding (nats, sums of float32): a divergence is not negative."""
 

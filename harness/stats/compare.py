@@ -11,6 +11,8 @@ from harness.stats.launches import CONFIDENCE, RESAMPLES, Launches, launch_media
 
 MDE = 0.02
 """Smallest |log ratio| that is reported as a change: 2 %."""
+SAME = 0.10
+"""Two sets are called unchanged only when the whole interval of the ratio lies within 10 %."""
 MIN_LAUNCHES = 4
 """Fewer cannot show a change at 95 %: by chance alone, 3 against 3 separate completely with probability 2/20."""
 
@@ -22,7 +24,7 @@ class Comparison:
     """`ratio` is new / base of the medians of launch medians, [low, high] its 95 % interval.
 
     `changed`: the interval of the log ratio excludes 0 and the log ratio exceeds the MDE.
-    `undecided`: too few launches.
+    `unchanged`: not so, and the interval lies within SAME. `undecided`: too few launches, or too much noise to tell.
     """
 
     ratio: float
@@ -48,8 +50,13 @@ def compare(base: Launches, new: Launches, mde: float = MDE, seed: int = 0, resa
     logs = np.log(_resampled(new, generator, resamples)) - np.log(_resampled(base, generator, resamples))
     tail = (1 - CONFIDENCE) / 2
     low, high = (float(bound) for bound in np.quantile(logs, [tail, 1 - tail]))
-    changed = (low > 0 or high < 0) and abs(math.log(ratio)) > mde
-    return Comparison(ratio, math.exp(low), math.exp(high), "changed" if changed else "unchanged")
+    return Comparison(ratio, math.exp(low), math.exp(high), _decision(math.log(ratio), low, high, mde))
+
+
+def _decision(log_ratio: float, low: float, high: float, mde: float) -> Decision:
+    if (low > 0 or high < 0) and abs(log_ratio) > mde:
+        return "changed"
+    return "unchanged" if max(abs(low), abs(high)) <= math.log1p(SAME) else "undecided"
 
 
 def _positive(launches: Launches) -> NDArray[np.float64]:

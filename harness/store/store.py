@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, make_url, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from harness.errors import InfrastructureError, UsageError
@@ -58,9 +58,10 @@ class Store:
     """Safe for concurrent threads and processes. UsageError: not our database; InfrastructureError: it failed."""
 
     def __init__(self, url: str | Path) -> None:
-        self.url = f"sqlite:///{url}" if isinstance(url, Path) or "://" not in url else url
+        full = f"sqlite:///{url}" if isinstance(url, Path) or "://" not in url else url
+        self.url = make_url(full).render_as_string(hide_password=True)
         try:
-            self._engine = make_engine(self.url)
+            self._engine = make_engine(full)
             with self._transaction(write=True) as connection:
                 open_schema(connection, self.url)
         except (SQLAlchemyError, InfrastructureError) as error:

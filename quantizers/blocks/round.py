@@ -6,6 +6,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from quantizers.errors import RecipeError
 from quantizers.primitives import QuantizedWeight, group_columns, group_scales, quantize, spread, to_codes, zero_code
 from quantizers.scheme import Scheme
 
@@ -72,8 +73,14 @@ def inverse_factor(moments: Tensor, damp: float) -> Tensor:
     diagonal = moments.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-12)
     diagonal += damp * diagonal.mean()
-    inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-    factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    try:
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
+        factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's annotations leave it out
+        raise RecipeError(
+            f"gptq: the second moments of {len(moments)} inputs are not positive definite with damping {damp}: "
+            "calibrate on more text, or use rtn"
+        ) from error
     return factor
 
 

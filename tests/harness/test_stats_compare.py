@@ -49,6 +49,11 @@ def test_a_certain_but_tiny_difference_is_no_change() -> None:
     assert found.decision == "unchanged"
 
 
+def test_noise_is_not_called_sameness() -> None:
+    base, new = [[1.0], [2.0], [3.0], [4.0], [5.0]], [[1.5], [2.5], [3.0], [3.5], [4.5]]
+    assert compare(base, new).decision == "undecided"
+
+
 def test_three_launches_decide_nothing() -> None:
     assert compare([[1.0]] * 3, [[2.0]] * 30).decision == "undecided"
 

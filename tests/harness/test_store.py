@@ -39,6 +39,12 @@ def test_a_run_is_listed_with_its_last_state(store: Store, run_id: str) -> None:
     assert (run.run_id, run.state, run.config, run.git_commit) == (run_id, "finished", {"model": "default"}, "abc123")
 
 
+def test_a_password_in_the_url_is_in_no_message() -> None:
+    with pytest.raises(UsageError, match="cannot open") as caught:
+        Store("nosuch+driver://me:hunter2@nowhere/results")
+    assert "hunter2" not in str(caught.value)
+
+
 def test_an_unknown_run_is_a_usage_error(store: Store) -> None:
     with pytest.raises(UsageError, match="no run 'nope'"):
         store.run("nope")

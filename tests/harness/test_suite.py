@@ -73,3 +73,7 @@ def test_more_launches_are_estimated_to_take_longer() -> None:
         return sum(step.seconds for step in plan(suite))
 
     assert 0 < seconds(make_suite(launches=2)) < seconds(make_suite(launches=20))
+
+
+def test_a_scheme_named_twice_is_measured_once() -> None:
+    assert make_suite(candidates=("w8a8", "w4a8g128", "w8a8")).candidates == ("w8a8", "w4a8g128")

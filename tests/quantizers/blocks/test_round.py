@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from quantizers import primitives
 from quantizers.blocks.round import Gptq, Nearest, inverse_factor
+from quantizers.errors import RecipeError
 from quantizers.scheme import Scheme
 
 WORDS = st.sampled_from(["w2a8", "w3a8g32", "w4a8g64", "w4a8", "w5a8g96", "w8a8"])
@@ -81,3 +82,8 @@ def test_the_factor_is_that_of_the_inverse() -> None:
     damped = moments + 0.01 * moments.diagonal().mean() * torch.eye(160)
     assert torch.allclose(factor.T @ factor @ damped, torch.eye(160, dtype=torch.float64), atol=1e-6)
     assert torch.equal(factor, factor.triu())
+
+
+def test_moments_that_cannot_be_inverted_are_refused_with_a_way_out() -> None:
+    with pytest.raises(RecipeError, match="calibrate on more text"):
+        inverse_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64), damp=0.01)
