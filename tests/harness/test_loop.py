@@ -1,4 +1,4 @@
-"""harness/loop.py: when another round is worth it, and progress over several devices. The whole loop: tests/test_end_to_end.py."""
+"""harness/loop.py: when another round is worth it, and progress of devices. The whole loop: test_end_to_end.py."""
 
 from harness.allocate import Budget, Candidate, Group, Problem, solve
 from harness.job import Job
