@@ -17,7 +17,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 WIDTH, HEIGHT, MARGIN = 640, 280, 44
-PROMPTS = ("The king", "A computer is", " The game was released in", "LOVE, n. ")
+PROMPTS = ("And the king said unto", "A computer is", " The game was released in", "LIBERTY, n.")
 
 
 @dataclass(frozen=True)

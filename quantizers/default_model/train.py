@@ -1,6 +1,6 @@
 """Trains the shipped model: corpus -> tokenizer -> LLaMA-architecture language model -> Hugging Face folder in fp16.
 
-    python -m quantizers.default_model.train --corpus corpus --work work --out model --steps 2700
+    python -m quantizers.default_model.train --corpus corpus --work work --out model --steps 3600
 
 Progress goes to `work/loss.csv`; `work/checkpoint.pt` lets an interrupted run go on with the same command. The
 learning rate is warmup-stable-decay (Hu et al. 2024, MiniCPM), so a resumed run may ask for another number of steps as
@@ -35,7 +35,7 @@ class Recipe:
     kv_heads: int = 2
     window: int = 256
     batch: int = 32  # windows per step
-    steps: int = 2700
+    steps: int = 3600
     warmup: int = 100
     decay: float = 0.25  # last share of the steps, learning rate linearly to zero
     learning_rate: float = 3e-3
