@@ -17,13 +17,13 @@ from typing import TypeVar
 
 from devices.device import Device
 from devices.errors import DeviceError
-from harness.allocate import Allocation, Problem, solve
+from harness.allocate import Allocation, InfeasibleError, Problem, solve
 from harness.allocate.export import AllocationFile
 from harness.allocate.pareto import frontier
 from harness.allocate.solve import keeps
 from harness.artifact import Artifact
 from harness.costs import CostTable, phase_ms
-from harness.errors import BenchError
+from harness.errors import BenchError, InfrastructureError
 from harness.host import Host, SensitivityRow
 from harness.job import Job
 from harness.plans import plan_of
@@ -161,7 +161,10 @@ class Loop:
         return Deployed(model.label, model.schemes, model.file.bytes, measured)
 
     def _ask(self, states: Sequence[State], jobs: Mapping[str, Sequence[Job]], advance: Advance) -> None:
-        """Put jobs to devices, all devices at once; one that answers none of them is a failure."""
+        """Put jobs to devices, all devices at once.
+
+        A device is a failure when it broke, or answers nothing; one that cannot run some of the models goes on.
+        """
         work = [DeviceWork(state.station.device, tuple(jobs[state.name])) for state in states]
         outcomes = run_jobs(
             work, self.store, self.run_id, self._files.values(), progress=_Sum(advance), seed=self.suite.seed
@@ -171,8 +174,9 @@ class Loop:
             failed = [outcome.error for outcome in mine if outcome.error is not None]
             for message in sorted({str(error) for error in failed}):
                 self.progress.note(f"{state.name}: {message}")
-            if failed and len(failed) == len(mine):
-                self.failures[state.name] = failed[0]
+            broke = [error for error in failed if isinstance(error, InfrastructureError)]
+            if broke or (failed and len(failed) == len(mine)):
+                self.failures[state.name] = (broke or failed)[0]
 
     def _answers(self, jobs: Sequence[Job], metric: str = "latency") -> list[StoredMeasurement]:
         return self.store.measurements(job_keys=[job.key for job in jobs], metric=metric)
@@ -196,7 +200,13 @@ class Loop:
         """The model to deploy next; None when the last one cannot be bettered much."""
         problem = self._predictor(state, rows, state.allocated).problem(self.suite)
         with self.progress.step(f"{state.name}: allocation, round {number}") as advance:
-            allocation = solve(problem)
+            try:
+                allocation = solve(problem)
+            except InfeasibleError:
+                # What was measured since moved the budget out of reach: the model deployed before stands.
+                if number > 1:
+                    return None
+                raise
             if number > 1 and not (state.allocated and _gains(problem, allocation, state.allocated[-1])):
                 return None
             plan = plan_of(allocation.layers(problem))

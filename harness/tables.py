@@ -51,7 +51,8 @@ class View:
     def __init__(self, store: Store, run: Run, device: str) -> None:
         stored = store.measurements(run_id=run.run_id)
         self.run = run
-        self.record = next(record for record in records.devices_of(stored) if record.name == device)
+        # The last one: a device may have come back with another kernel or governor.
+        self.record = [record for record in records.devices_of(stored) if record.name == device][-1]
         self.measured = [s for s in stored if s.job.probe not in records.KINDS and _is_of(s, self.record)]
         self.costs = CostTable.of(self.measured)
         self.sensitivity = records.sensitivity_of(stored)

@@ -13,7 +13,7 @@ from harness.cli.lab import load_lab
 from harness.cli.output import emit, number, say, seconds, size, table
 from harness.cli.progress import shown_progress
 from harness.cli.status import explain
-from harness.errors import BenchError, UsageError
+from harness.errors import BenchError, InvalidMeasurement, UsageError
 from harness.words import nearest
 
 if TYPE_CHECKING:
@@ -149,6 +149,21 @@ def _finish(finished: Sequence["Finished"], as_json: bool) -> None:
         say(f"bench: {name}: {error}")
     if failures:
         raise typer.Exit(explain(failures[0][1])[0] or BenchError.exit_code)
+    _refuse_invalid(finished)
+
+
+def _refuse_invalid(finished: Sequence["Finished"]) -> None:
+    rows = [(name, row) for one in finished for name, tables in one.tables.items() for row in _models(tables)]
+    for name, row in rows:
+        if row["verdict"] == "invalid":
+            raise InvalidMeasurement(
+                f"{name}: the numbers of {row['label']} cannot be trusted ({row['reasons']}); see the page"
+            )
+
+
+def _models(tables: Mapping[str, Any]) -> list[dict[Any, Any]]:
+    rows: list[dict[Any, Any]] = tables["models"].to_dict("records")
+    return rows
 
 
 def _as_data(one: "Finished") -> dict[str, Any]:
@@ -157,7 +172,7 @@ def _as_data(one: "Finished") -> dict[str, Any]:
         "state": one.run.state,
         "database": str(one.database),
         "pages": {name: str(page) for name, page in one.pages.items()},
-        "models": {name: tables["models"].to_dict("records") for name, tables in one.tables.items()},
+        "models": {name: _models(tables) for name, tables in one.tables.items()},
         "failures": {name: str(error) for name, error in one.failures.items()},
     }
 
@@ -165,7 +180,7 @@ def _as_data(one: "Finished") -> dict[str, Any]:
 def _summary(one: "Finished") -> list[Any]:
     shown: list[Any] = []
     for name, tables in one.tables.items():
-        rows = tables["models"].to_dict("records")
+        rows = _models(tables)
         title = f"{one.run.config['model']} with {one.run.config['recipe']} on {name}"
         shown += [table(title, HEADINGS, [_model_cells(row) for row in rows]), *_doubts(rows)]
         shown += [f"page      {one.pages[name]}"]
