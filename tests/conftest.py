@@ -3,6 +3,7 @@
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -51,6 +52,13 @@ class Server:
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def cut(self) -> None:
+        """Gone in the middle of a command, as when the power fails."""
+        sessions = self.sessions()
+        self.stop()
+        for pid in sessions:
+            os.kill(pid, signal.SIGKILL)
 
     def sessions(self) -> list[int]:
         """Process ids of the sshd processes that serve connections: the children of the listener."""

@@ -98,12 +98,16 @@ def board(tmp_path_factory: pytest.TempPathFactory, start_sshd: Callable[..., An
 @pytest.fixture(scope="session")
 def workplace(tmp_path_factory: pytest.TempPathFactory, model: Path, board: Device) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
+    write_inventory(folder / "inventory.yaml", board)
+    (folder / "suite.yaml").write_text(f"models: [{json.dumps(str(model))}]\n{SUITE}")
+    return folder
+
+
+def write_inventory(path: Path, board: Device) -> None:
     names = ("host", "port", "user", "identity_file", "known_hosts", "root")
     entry = {name: str(value) if isinstance(value := getattr(board, name), Path) else value for name in names}
     inventory = {"version": 1, "devices": {"board": {"family": "linux", "transport": "ssh"} | entry}}
-    (folder / "inventory.yaml").write_text(json.dumps(inventory))
-    (folder / "suite.yaml").write_text(f"models: [{json.dumps(str(model))}]\n{SUITE}")
-    return folder
+    path.write_text(json.dumps(inventory))
 
 
 @pytest.fixture(scope="session")
@@ -258,6 +262,28 @@ def test_an_interrupted_run_is_resumed_where_it_stopped(
     assert repeated(workplace / "interrupted") == 0
 
 
+def test_a_device_that_vanishes_in_the_middle_keeps_what_it_measured(
+    finished: Any, workplace: Path, environment: dict[str, str], start_sshd: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its remaining jobs are stored as infrastructure errors, and this machine goes all the way."""
+    server = start_sshd(tmp_path)
+    enrol_host_key(server.device)
+    write_inventory(tmp_path / "inventory.yaml", server.device)
+    suite = (workplace / "suite.yaml").read_text().replace(f', "{GONE}"', "").replace("launches: 2", "launches: 4")
+    (tmp_path / "suite.yaml").write_text(suite)
+    argv = [sys.executable, "-m", "harness.cli", "run", "suite.yaml", "--json"]
+    with subprocess.Popen(argv, cwd=tmp_path, env=environment, stdout=-1, stderr=-1, text=True) as process:
+        wait_until(lambda: answered(tmp_path / "site", "board") >= 3)
+        server.cut()
+        out, err = process.communicate(timeout=300)
+    assert process.returncode == 3, err
+    (run,) = json.loads(out)
+    assert list(run["failures"]) == ["board"]
+    assert "allocated" in by_label(run)
+    assert answered(tmp_path / "site", "board") >= 3
+    assert broken(tmp_path / "site", "board")
+
+
 def wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
@@ -265,14 +291,23 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
         time.sleep(0.05)
 
 
-def answered(out: Path) -> int:
+MM_OF = "FROM launches JOIN jobs USING (job_key) WHERE probe = 'mm' AND json_extract(device, '$.name') = ?"
+
+
+def answered(out: Path, device: str = "local") -> int:
     """Launches of timed products."""
     try:
         with sqlite3.connect(f"file:{out / 'results.sqlite'}?mode=ro", uri=True) as database:
-            query = "SELECT count(*) FROM launches JOIN jobs USING (job_key) WHERE probe = 'mm'"
-            return int(database.execute(query).fetchone()[0])
+            return int(database.execute(f"SELECT count(*) {MM_OF} AND error IS NULL", (device,)).fetchone()[0])
     except sqlite3.OperationalError:
         return 0
+
+
+def broken(out: Path, device: str) -> bool:
+    """Whether launches failed, all of them by the fault of the infrastructure."""
+    with sqlite3.connect(out / "results.sqlite") as database:
+        errors = [row[0] for row in database.execute(f"SELECT error {MM_OF} AND error IS NOT NULL", (device,))]
+    return bool(errors) and all(error.startswith("infrastructure: ") for error in errors)
 
 
 def repeated(out: Path) -> int:
