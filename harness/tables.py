@@ -96,7 +96,7 @@ class View:
 
     def model_rows(self) -> list[Row]:
         """Uniform models in the order of the suite, then what was allocated, the last first."""
-        return [self._model_row(model) for model in sorted(self.models, key=lambda m: -m.round if m.round else -1000)]
+        return [self._model_row(model) for model in sorted(self.models, key=lambda m: m.round)]
 
     def layer_rows(self) -> list[Row]:
         """The plan deployed last."""

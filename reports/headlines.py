@@ -73,7 +73,7 @@ def _speed(models: list[dict[str, Any]], allocated: Model) -> Card | None:
 def _perplexity(allocated: Model, baseline: Model | None) -> Card | None:
     if math.isnan(allocated["perplexity"]):
         return None
-    text = _text(allocated, "perplexity")
+    text = " ".join(units.shared_text(*bounds(allocated, "perplexity"))).strip()
     if baseline is None or not baseline["perplexity"] > 0:
         return Card("Perplexity", text, f"KL divergence {_text(allocated, 'kl_mean')}.")
     change = allocated["perplexity"] / baseline["perplexity"] - 1

@@ -65,7 +65,7 @@ def _cells(row: Mapping[str, Any], best: Mapping[str, float]) -> Iterable[Cell]:
 
     yield cell("bits_per_weight", units.significant(row["bits_per_weight"]))
     yield cell("bytes", units.size(row["bytes"]))
-    yield cell("perplexity", *units.interval(*bounds(row, "perplexity")))
+    yield cell("perplexity", *units.shared_text(*bounds(row, "perplexity")))
     yield cell("kl_mean", *units.interval(*bounds(row, "kl_mean")))
     yield cell("same_top", units.percent(row["same_top"]))
     yield cell("prefill_tps", *units.interval(*bounds(row, "prefill_tps")))

@@ -37,6 +37,11 @@ def interval(value: float, low: float, high: float) -> tuple[str, str]:
     return _fixed(value, decimals), f"+{_fixed(up, decimals)} {_MINUS}{_fixed(down, decimals)}"
 
 
+def shared_text(value: float, low: float, high: float) -> tuple[str, str]:
+    """(`41.56`, `+12 -8`): the interval is over texts, the same for all models: the value keeps 4 digits to compare."""
+    return significant(value, 4), interval(value, low, high)[1]
+
+
 def count(value: float) -> str:
     """A whole number, thousands separated."""
     return ABSENT if math.isnan(value) else f"{value:,.0f}"

@@ -96,7 +96,7 @@ def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
         x=models["decode_ms"].tolist(),
         y=models["kl_mean"].tolist(),
         mode="markers+text",
-        text=escaped(models["label"].tolist()),
+        text=_written(kind, models),
         textposition="top center",
         cliponaxis=False,
         marker={
@@ -111,6 +111,12 @@ def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
     )
 
 
+def _written(kind: str, models: pd.DataFrame) -> list[str]:
+    """The names beside the marks. Allocations lie close together: only the last one is named, the others on hover."""
+    labels = escaped(models["label"].tolist())
+    return [*[""] * (len(labels) - 1), labels[-1]] if kind == "allocated" else labels
+
+
 def _decode_bounds(models: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
     """Bounds of the time per token from those of the speed: the same relative distances, turned round."""
     tokens_ms = models["decode_ms"] * models["decode_tps"]
@@ -119,7 +125,7 @@ def _decode_bounds(models: pd.DataFrame) -> tuple[pd.Series, pd.Series]:
 
 def _details(row: Mapping[str, Any]) -> str:
     speed = " ".join(units.interval(row["decode_tps"], row["decode_tps_low"], row["decode_tps_high"]))
-    perplexity = " ".join(units.interval(row["perplexity"], row["perplexity_low"], row["perplexity_high"]))
+    perplexity = " ".join(units.shared_text(row["perplexity"], row["perplexity_low"], row["perplexity_high"]))
     divergence = " ".join(units.interval(row["kl_mean"], row["kl_low"], row["kl_high"]))
     return (
         f"<b>{escape(row['label'])}</b><br>{units.milliseconds(row['decode_ms'])} per token ({speed} tokens/s)"

@@ -66,3 +66,7 @@ def test_any_number_has_a_text(value: float, low: float, high: float) -> None:
 @given(st.floats(1e-3, 1e9))
 def test_three_digits_are_within_half_a_percent(value: float) -> None:
     assert float(units.significant(value).replace(",", "")) == pytest.approx(value, rel=0.0051)
+
+
+def test_a_spread_that_all_models_share_does_not_cost_digits() -> None:
+    assert units.shared_text(41.563, 33.2, 53.9) == ("41.56", f"+12 {MINUS}8")
