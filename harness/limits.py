@@ -22,7 +22,7 @@ METRICS = ("decode_ms", "prefill_ms", "bytes", "kl")
 UNITS = {"": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 REFERENCE = "w4a8g128"
 """The scheme that a percentage refers to unless it names another: the format most deployments use today."""
-_AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?)(?P<unit>%|[A-Za-z]*)(:(?P<scheme>\w+))?")
+_AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?(e-?\d+)?)(?P<unit>%|[A-Za-z]*)(:(?P<scheme>\w+))?")
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from harness.predict import Deployed, Predictor
 from harness.records import ModelRecord
 from harness.stats.windows import mean_over_windows
 from harness.store import Run, Store
+from harness.suite import Suite
 from harness.tables import View
 
 
@@ -28,11 +29,20 @@ def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str]) -> A
         raise UsageError(
             f"run {run.run_id} measured no model on {device}, so nothing can be predicted; run `bench` again"
         )
+    _check_references(suite, [model.label for model in uniform])
     predictor = Predictor.of(view.costs, view.shapes, suite.prefill, view.sensitivity, uniform, allocated)
     problem = predictor.problem(suite)
     return AllocationFile.of(
         problem, solve(problem), hashes={"model": run.config["source"], "agent": view.record.agent}
     )
+
+
+def _check_references(suite: Suite, measured: Sequence[str]) -> None:
+    for limit in suite.limits:
+        if limit.relative_to and limit.relative_to not in measured:
+            raise UsageError(
+                f"budget {limit}: the run did not measure {limit.relative_to}; it has {', '.join(measured)}"
+            )
 
 
 def _deployed(view: View, model: ModelRecord) -> Deployed | None:

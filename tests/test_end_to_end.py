@@ -218,6 +218,12 @@ def test_a_budget_out_of_reach_is_exit_5_with_what_could_be_had(finished: Any, b
     assert "bytes at most 1000 cannot be met" in ended.err
 
 
+def test_a_budget_in_terms_of_what_was_not_measured_is_exit_2_with_what_was(finished: Any, bench: Bench) -> None:
+    ended = bench("allocate", finished["run_id"], "--budget", "bytes=90%:w6a8")
+    assert ended.status == 2
+    assert "did not measure w6a8; it has fp16, w8a8, w4a8g128" in ended.err
+
+
 def test_an_allocation_can_be_quantized_by_itself(finished: Any, bench: Bench, model: Path, workplace: Path) -> None:
     bench("allocate", finished["run_id"], "--to", "plan.json")
     ended = bench("quantize", "--model", str(model), "--recipe", "rtn", "--plan", "plan.json", "--json")

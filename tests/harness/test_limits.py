@@ -69,3 +69,7 @@ def test_any_text_is_a_budget_or_a_usage_error(text: str) -> None:
 def test_one_metric_has_one_budget() -> None:
     with pytest.raises(UsageError, match="two budgets for bytes"):
         parse_limits(["bytes=1MB", "bytes=90%"])
+
+
+def test_small_amounts_may_have_an_exponent() -> None:
+    assert Limit.parse("kl=1e-9").amount == 1e-9
