@@ -80,7 +80,7 @@ def test_a_job_is_measured_with_all_its_launches_and_their_conditions(
     assert "--case w4a8:8x32:1" in stored.measurement.context["command"]
     for context in stored.measurement.launch_contexts():
         assert context["mhz_before"] == context["mhz_after"] == 1000
-        assert context["busy_cores"] >= 0
+        assert context["load_before"] >= 0
         assert context["started"]
 
 

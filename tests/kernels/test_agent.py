@@ -4,8 +4,10 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +139,20 @@ def test_a_model_larger_than_the_address_space_is_an_error_line(agent: Any, tmp_
     assert answer.error["code"] == "memory"
 
 
-def test_a_full_thread_table_is_an_error_line(agent: Any) -> None:
+def test_a_full_thread_table_is_an_error_line(agent: Any, public_folder: Path) -> None:
+    """The limit does not bind root, so root asks as nobody, with a copy that nobody can reach."""
     run: dict[str, Any] = {"user": 65534, "group": 65534, "extra_groups": []} if os.getuid() == 0 else {}
-    answer = agent("mm", "--case", "w4a8:64x64:1", "--threads", 8, preexec_fn=limit(resource.RLIMIT_NPROC, 1), **run)
+    copy = type(agent)([shutil.copy(agent.command[0], public_folder)])
+    answer = copy("mm", "--case", "w4a8:64x64:1", "--threads", 8, preexec_fn=limit(resource.RLIMIT_NPROC, 1), **run)
     assert answer.error is not None
     assert answer.error["code"] == "memory"
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
 
 
 class TestInfo:

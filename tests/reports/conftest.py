@@ -223,10 +223,10 @@ class Browser:
         return [entry["message"] for entry in self.driver.get_log("browser")]
 
     def requests(self) -> list[str]:
-        """The addresses requested since the last call, without the page itself and data inside it."""
+        """What the page requested since the last call, without itself, its data, and the browser's own new-tab page."""
         events = [json.loads(entry["message"])["message"] for entry in self.driver.get_log("performance")]
         sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
-        return [url for url in sent if url != self._page.as_uri() and not url.startswith("data:")]
+        return [url for url in sent if url != self._page.as_uri() and not url.startswith(("data:", "chrome:"))]
 
 
 @pytest.fixture(scope="session")
