@@ -20,6 +20,7 @@ from harness.progress import Progress
 from harness.store import Run, Store
 from harness.suite import Suite
 from harness.tables import device_names, tables
+from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -103,9 +104,8 @@ def write_pages(store: Store, run: Run, out: Path) -> tuple[dict[str, Path], dic
     found = {name: tables(store, run, name) for name in device_names(store, run.run_id)}
     pages = {name: page_path(out, run, name, alone=len(found) == 1) for name in found}
     for name, page in pages.items():
-        part = page.with_name(f".{page.name}.part")
-        part.write_text(render(found[name], f"{run.config.get('model', '')} on {name}"), encoding="utf-8")
-        part.replace(page)
+        with atomic(page) as temporary:
+            temporary.write_text(render(found[name], f"{run.config.get('model', '')} on {name}"), encoding="utf-8")
     return pages, found
 
 

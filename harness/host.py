@@ -22,6 +22,7 @@ from harness.job import canonical_json
 from harness.progress import Advance
 from harness.suite import Suite
 from harness.words import nearest
+from quantizers.atomic import atomic
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -112,7 +113,8 @@ class Host:
             schemes = [Scheme.parse(word) for word in self.suite.candidates]
             rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe, calibration=calibration)
             found = [SensitivityRow(row.layer, str(row.scheme), row.kl, row.mse) for row in rows]
-            _write(path, json.dumps([asdict(row) for row in found]))
+            with atomic(path) as temporary:
+                temporary.write_text(json.dumps([asdict(row) for row in found]), encoding="utf-8")
         return [SensitivityRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
     def model(self, plan: Plan, advance: Advance) -> Artifact:
@@ -208,9 +210,3 @@ def _quantizer_sources() -> str:
 
 def _digest(tokens: "Tensor") -> str:
     return hashlib.sha256(tokens.numpy().tobytes()).hexdigest()
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)

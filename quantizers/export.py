@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from quantizers.atomic import atomic
 from quantizers.errors import FormatError
 from quantizers.ggml import ROTARY_KINDS, file_order, ggml_name, hugging_face_name, rotary_heads, to_halves, to_pairs
 from quantizers.models import LINEAR_KINDS, head_dim
@@ -31,7 +32,7 @@ from quantizers.primitives import (
 )
 from quantizers.quantized_model import QuantizedModel
 from quantizers.scheme import FP16, Scheme
-from quantizers.token_files import atomic, read_reference, read_tokens, write_reference, write_tokens
+from quantizers.token_files import read_reference, read_tokens, write_reference, write_tokens
 
 __all__ = [
     "StoredModel",

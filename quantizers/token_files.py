@@ -1,10 +1,7 @@
 """Token and reference files: what the agent scores, and the probabilities it compares with (kernels/FORMAT.md)."""
 
-import os
 import struct
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
+from quantizers.atomic import atomic
 from quantizers.errors import FormatError
 
 
@@ -55,21 +53,6 @@ def read_reference(path: Path) -> tuple[npt.NDArray[np.float32], int]:
     if (magic, version) != (b"BREF", 1) or path.stat().st_size != 32 + 4 * vocab * rows:
         raise FormatError(f"{path} is no reference file of version 1 with {rows} rows of {vocab}")
     return np.memmap(path, "<f4", "r", 32, (rows, vocab)), window
-
-
-@contextmanager
-def atomic(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its name when the block succeeds and vanishes when it fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _header(path: Path, content: bytes, layout: str) -> tuple[Any, ...]:

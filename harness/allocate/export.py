@@ -9,7 +9,6 @@ tests/harness/test_allocate_export.py).
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 from harness.allocate.problem import Problem
 from harness.allocate.solve import Allocation
 from harness.errors import UsageError
+from quantizers.atomic import atomic
 
 # 1: first version.
 ALLOCATION_VERSION = 1
@@ -97,10 +97,8 @@ class AllocationFile(_Frozen):
 
 def write(file: AllocationFile, path: Path) -> None:
     """Written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part-{os.getpid()}")
-    part.write_text(file.to_json(), encoding="utf-8")
-    part.replace(path)
+    with atomic(path) as temporary:
+        temporary.write_text(file.to_json(), encoding="utf-8")
 
 
 def read(path: Path) -> AllocationFile:

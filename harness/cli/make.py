@@ -15,6 +15,7 @@ from harness.cli.output import emit, number, size, table
 from harness.cli.progress import shown_progress
 from harness.errors import UsageError
 from harness.words import nearest
+from quantizers.atomic import atomic
 
 
 def build(
@@ -60,6 +61,8 @@ def quantize(
 
     wanted = chosen_plan(plan) if plan is not None else check_scheme(scheme)
     suite = make_suite(models=(model,), recipes=(recipe,))
+    if out.is_dir():
+        raise UsageError(f"--out {out} is a folder; expected a file to write, such as {out / 'model.gguf'}")
     if dry_run:
         what = plan if plan is not None else scheme
         emit(
@@ -76,9 +79,8 @@ def quantize(
     layers = host.uniform(wanted) if isinstance(wanted, str) else wanted
     with progress.step(f"quantize with {recipe}") as advance:
         file = host.model(layers, advance)
-    part = out.with_name(f".{out.name}.part")
-    shutil.copyfile(file.path, part)
-    part.replace(out)
+    with atomic(out) as temporary:
+        shutil.copyfile(file.path, temporary)
     bits = host.bits_per_weight(layers)
     emit(
         {"path": str(out), "sha256": file.sha256, "bytes": file.bytes, "bits_per_weight": bits},
