@@ -86,10 +86,11 @@ def suite_of(run: Run) -> Suite:
 
 
 def find_run(store: Store, run_id: str, resumable: bool = False) -> Run:
-    """A run by its id; `last` is the latest one, or the latest that was not finished."""
+    """A run by its id; `last` is the latest one that ended, or to resume, the latest that was not finished."""
     if run_id != LAST:
         return store.run(run_id)
-    runs = [run for run in store.runs() if "suite" in run.config and not (resumable and run.state == "finished")]
+    unwanted = "finished" if resumable else "started"
+    runs = [run for run in store.runs() if "suite" in run.config and run.state != unwanted]
     if not runs:
         raise UsageError(
             f"{store.url}: no {'interrupted run to resume' if resumable else 'run yet; measure with `bench`'}"

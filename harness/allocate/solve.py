@@ -5,7 +5,10 @@ tolerances near 1e-6, so rows are scaled first, and every answer is checked agai
 that breaks a budget is cut off and the problem solved again.
 """
 
-from collections.abc import Mapping, Sequence
+import ctypes
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,6 +99,22 @@ def _canonical(problem: Problem) -> Problem:
     return Problem(tuple(groups), budgets, problem.minimise, problem.fixed)
 
 
+@contextmanager
+def _silenced() -> Iterator[None]:
+    """Descriptor 1 leads nowhere: HiGHS prints lines of its own there that no option silences."""
+    flush = ctypes.CDLL(None).fflush
+    flush(None)
+    kept, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 1)
+        yield
+    finally:
+        flush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+
+
 def _best(problem: Problem) -> tuple[dict[str, str], float] | None:
     """The optimal choice and a lower bound of its value, or None when no choice keeps every budget."""
     from scipy.optimize import Bounds, milp
@@ -104,14 +123,14 @@ def _best(problem: Problem) -> tuple[dict[str, str], float] | None:
     ones = np.ones_like(model.objective, dtype=np.int64)
     small = len(problem.groups) <= PROVED_OPTIMAL
     for _ in range(MAX_CUTS):
-        result = milp(
-            model.objective,
-            integrality=ones,
-            bounds=Bounds(0, 1),
-            constraints=model.constraints(),
-            # On small problems presolve gains nothing, and undoing it prints lines that no option silences.
-            options={"presolve": not small, "mip_rel_gap": 0.0 if small else LARGE_GAP},
-        )
+        with _silenced():
+            result = milp(
+                model.objective,
+                integrality=ones,
+                bounds=Bounds(0, 1),
+                constraints=model.constraints(),
+                options={"mip_rel_gap": 0.0 if small else LARGE_GAP},
+            )
         if result.status == 2:
             return None
         if result.x is None:

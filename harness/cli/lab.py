@@ -48,6 +48,8 @@ def devices(
     sightings = survey(chosen)
     headings = ("device", "address", "family", "reachable", "processor", ">cores", "kernel", "problem")
     emit([_as_data(one) for one in sightings], json, table("", headings, [_cells(one) for one in sightings]))
+    if device and not all(one.reachable for one in sightings):
+        raise typer.Exit(InfrastructureError.exit_code)
 
 
 def doctor(
@@ -69,14 +71,16 @@ def doctor(
         return
     found = {"build": [_tools()]} | {one.name: diagnose(one) for one in chosen}
     rows = [
-        [place, check.name, "ok" if check.ok else "FAILS", check.found, check.fix]
+        [place, check.name, "ok" if check.ok else "FAILS", check.found]
         for place, checks in found.items()
         for check in checks
     ]
     emit(
         {place: [vars(check) for check in checks] for place, checks in found.items()},
         json,
-        table("", ("where", "check", "", "found", "what to do"), rows),
+        table("", ("where", "check", "", "found"), rows),
+        # Below the table, where a command stays in one piece.
+        *(f"{place}, {check.name}: {check.fix}" for place, checks in found.items() for check in checks if not check.ok),
     )
     failed = sum(row[2] != "ok" for row in rows)
     if failed:

@@ -3,11 +3,13 @@
 import json
 import math
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 LOG_WIDTH = 140
+"""Of a pipe or a log, which have no width of their own: 80 columns would fold every cell."""
 
 
 def own_stdout() -> None:
@@ -26,10 +28,14 @@ def emit(data: Mapping[str, Any] | Sequence[Any], as_json: bool, *shown: Any) ->
         return
     from rich.console import Console
 
-    # A pipe or a log has no width; 80 columns would fold every cell.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else LOG_WIDTH)
+    console = Console(highlight=False, width=screen_width())
     for item in shown:
-        console.print(item, markup=not isinstance(item, str))
+        console.print(item, markup=not isinstance(item, str), soft_wrap=isinstance(item, str))
+
+
+def screen_width() -> int:
+    """Columns of the terminal; LOG_WIDTH for a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else LOG_WIDTH
 
 
 def say(text: str) -> None:
@@ -44,8 +50,10 @@ def table(title: str, headings: Iterable[str], rows: Iterable[Sequence[str]]) ->
     from rich.table import Table
 
     made = Table(title=escape(title) or None, title_justify="left", title_style="bold", box=SIMPLE_HEAD, pad_edge=False)
-    for heading in headings:
-        made.add_column(heading.lstrip(">"), justify="right" if heading.startswith(">") else "left", overflow="fold")
+    for place, heading in enumerate(headings):
+        justify: Literal["right", "left"] = "right" if heading.startswith(">") else "left"
+        # The first column names the row, and is copied: it stays whole.
+        made.add_column(heading.lstrip(">"), justify=justify, overflow="fold", no_wrap=place == 0)
     for row in rows:
         made.add_row(*(escape(cell) for cell in row))
     return made

@@ -8,6 +8,10 @@ from contextlib import AbstractContextManager, contextmanager
 from harness.cli.output import say
 from harness.progress import Advance, Progress, Silent
 
+BAR = 24
+COUNTS = 28
+"""Columns that counts, times and the gaps between them take."""
+
 
 def shown_progress() -> Progress:
     """Bars where they can be drawn."""
@@ -45,18 +49,22 @@ class Bars:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
+        console = Console(stderr=True)
         columns = (
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=BAR),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
             TimeRemainingColumn(compact=True),
             TextColumn("{task.fields[what]}", markup=False, style="dim"),
         )
-        with RichProgress(*columns, console=Console(stderr=True)) as progress:
+        # What is being done gives way first: a narrow screen keeps the counts and times.
+        room = max(console.width - len(name) - BAR - COUNTS, 0)
+        with RichProgress(*columns, console=console) as progress:
             task = progress.add_task(name, total=None, what="")
-            yield lambda done, total, what: progress.update(task, completed=done, total=total or None, what=what[:40])
-            progress.update(task, what="")
+            yield lambda done, total, what: progress.update(task, completed=done, total=total or None, what=what[:room])
+            total = progress.tasks[task].total or 1
+            progress.update(task, what="", completed=total, total=total)
 
 
 __all__ = ["Bars", "Lines", "Silent", "shown_progress"]

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.lab import load_lab
-from harness.cli.output import emit, number, say, seconds, size, table
+from harness.cli.output import emit, number, say, screen_width, seconds, size, table
 from harness.cli.progress import shown_progress
 from harness.cli.status import explain
 from harness.errors import BenchError, InvalidMeasurement, UsageError
@@ -182,12 +182,18 @@ def _summary(one: "Finished") -> list[Any]:
     for name, tables in one.tables.items():
         rows = _models(tables)
         title = f"{one.run.config['model']} with {one.run.config['recipe']} on {name}"
-        shown += [table(title, HEADINGS, [_model_cells(row) for row in rows]), *_doubts(rows)]
+        cells = [HEADINGS, *(_model_cells(row) for row in rows)]
+        if screen_width() < WIDE:
+            cells = [[row[i] for i in NARROW] for row in cells]
+        shown += [table(title, cells[0], cells[1:]), *_doubts(rows)]
         shown += [f"page      {one.pages[name]}"]
     return [*shown, f"database  {one.database}  (run {one.run.run_id})"]
 
 
-HEADINGS = ("model", ">size", ">perplexity", ">KL", ">prefill t/s", ">decode t/s", ">decode ms", ">predicted", "")
+HEADINGS = ("model", ">size", ">ppl", ">KL", ">prefill t/s", ">decode t/s", ">decode ms", ">predicted", "")
+NARROW = (0, 1, 2, 3, 6, 7, 8)
+"""Of HEADINGS, those that a screen of 80 columns shows."""
+WIDE = 105
 
 
 def _model_cells(row: Mapping[Any, Any]) -> list[str]:

@@ -135,8 +135,8 @@ def test_devices_as_json_name_address_and_facts(capsys: pytest.CaptureFixture[st
     assert local["facts"]["cores"]
 
 
-def test_a_device_that_does_not_answer_is_listed_with_the_reason(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench("devices", "--device", "nobody@127.0.0.1:1", "--json") == 0
+def test_a_device_asked_by_name_that_does_not_answer_is_listed_and_exit_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("devices", "--device", "nobody@127.0.0.1:1", "--json") == 3
     (device,) = json.loads(capsys.readouterr().out)
     assert not device["reachable"]
     assert device["error"]
