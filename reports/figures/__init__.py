@@ -23,8 +23,8 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
     "pareto": {
         "pareto": Chart(
             "Measured models and predicted frontier",
-            "Lower left is better. Filled: measured on the device. Hollow and dotted: predicted from the cost and error"
-            " tables, which are fitted to models measured on the device.",
+            "Lower left is better. Coloured marks: measured on the device. Grey circles and the dotted line: predicted"
+            " from the cost and error tables, which are fitted to models measured on the device.",
             pareto.accuracy_latency,
             needs={"models": ("decode_ms", "kl_mean")},
             also=("pareto",),
@@ -77,15 +77,17 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
         ),
         "kernel-bandwidth": Chart(
             "Weight bandwidth",
-            "Bytes of stored weights read per second at the fewest tokens.",
+            "Bytes of stored weights read per second at the fewest tokens. Hatched: finer groups of weights.",
             kernels.bandwidth,
             needs={"kernels": ("n", "k", "m", "gbps")},
+            wide=True,
         ),
         "kernel-compute": Chart(
             "Throughput",
             "Multiplications and additions per second at the most tokens.",
             kernels.compute,
             needs={"kernels": ("n", "k", "m", "gops")},
+            wide=True,
         ),
     },
 }

@@ -58,6 +58,8 @@ def plot(alt: str, height: int, **layout: Any) -> go.Figure:
 
 LEGEND_ABOVE = {"orientation": "h", "x": 0, "y": 1.02, "xanchor": "left", "yanchor": "bottom"}
 
+HATCHING = {"fillmode": "replace", "size": 6, "solidity": 0.45}
+"""Strokes in the colour of a bar on nothing, so that they show on both themes; goes with `shape` and `fgcolor`."""
 
 _LONGEST_LABEL = 48
 

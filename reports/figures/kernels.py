@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from reports import units
-from reports.figures.base import LEGEND_ABOVE, error_bar, escape, log_axis, plot
+from reports.figures.base import HATCHING, LEGEND_ABOVE, error_bar, escape, log_axis, plot
 from reports.tables import rows as records
-from reports.theme import SERIES, SYMBOLS
+from reports.theme import mark, scheme_order
 from reports.units import TIMES
 
 
@@ -19,18 +19,19 @@ def latency(kernels: pd.DataFrame) -> go.Figure:
     tokens, shapes = sorted(set(kernels["m"])), _shapes(kernels)
     grid = make_subplots(rows=len(tokens), shared_xaxes=True, vertical_spacing=0.05)
     figure = go.Figure(grid, layout={"template": "none"})
-    for name, color, symbol, rows in _series(kernels):
-        for i, m in enumerate(tokens):
-            part = rows[rows["m"] == m].reset_index(drop=True)
+    listed: set[str] = set()
+    for i, m in enumerate(tokens):
+        for scheme, part, group in _series(kernels[kernels["m"] == m]):
             figure.add_scatter(
-                row=i + 1, col=1, name=escape(name), legendgroup=name, showlegend=i == 0, mode="markers",
+                row=i + 1, col=1, **group, showlegend=scheme not in listed, mode="markers",
                 x=[shapes.index(shape) for shape in zip(part["n"], part["k"], strict=True)],
                 y=part["latency_us"].tolist(),
-                marker={"color": color, "symbol": symbol, "size": 8},
+                marker=mark(scheme).marker(size=9),
                 error_y=error_bar(part["latency_us"], part["low_us"], part["high_us"], cap=0),
-                customdata=[_details(name, row) for row in records(part)],
+                customdata=[_details(row) for row in records(part)],
                 hovertemplate="%{customdata}<extra></extra>",
             )  # fmt: skip
+            listed.add(scheme)
     base = plot(_alt(kernels, shapes), height=90 + 190 * len(tokens), showlegend=True, legend=LEGEND_ABOVE)
     figure.update_layout(base.layout.to_plotly_json(), scattermode="group", scattergap=0.35)
     figure.update_xaxes(**_shape_axis(shapes))
@@ -66,24 +67,36 @@ def _throughput(kernels: pd.DataFrame, m: float, metric: str, unit: str) -> go.F
         xaxis={**_shape_axis(shapes), "title": {"text": f"Shape N{TIMES}K"}},
         yaxis={"title": {"text": f"{unit} at M = {m:.0f}"}, "range": [0, 1.08 * best[metric]]},
     )
-    for name, color, _, rows in _series(kernels):
+    listed: set[str] = set()
+    for scheme, rows, group in _series(kernels):
+        look = mark(scheme)
         figure.add_bar(
-            name=escape(name),
+            **group,
+            showlegend=scheme not in listed,
             x=[shapes.index(shape) for shape in zip(rows["n"], rows["k"], strict=True)],
             y=rows[metric].tolist(),
-            marker={"color": color},
-            customdata=[_details(name, row) for row in records(rows)],
+            marker={
+                "color": look.color,
+                "line": {"color": look.color, "width": 1},
+                "pattern": {"shape": look.pattern, "fgcolor": look.color, **HATCHING},
+            },
+            customdata=[_details(row) for row in records(rows)],
             hovertemplate="%{customdata}<extra></extra>",
         )
+        listed.add(scheme)
     return figure
 
 
-def _series(kernels: pd.DataFrame) -> Iterator[tuple[str, str, str, pd.DataFrame]]:
-    """(name, colour, symbol, rows) per scheme, or per scheme and variant where a scheme ran in several."""
-    variants = kernels.groupby("scheme")["variant"].transform("nunique")
-    names = kernels["scheme"].where(variants == 1, kernels["scheme"] + " " + kernels["variant"])
-    for i, name in enumerate(dict.fromkeys(names)):
-        yield name, SERIES[i % len(SERIES)], SYMBOLS[i % len(SYMBOLS)], kernels[names == name].reset_index(drop=True)
+def _series(kernels: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame, dict[str, object]]]:
+    """(scheme, rows, what ties its traces together) per scheme, few bits first, and per variant.
+
+    Traces of a scheme share a legend entry; its i-th variant has the same place beside the others everywhere.
+    """
+    for scheme in sorted(set(kernels["scheme"]), key=scheme_order):
+        own = kernels[kernels["scheme"] == scheme]
+        for i, variant in enumerate(sorted(set(own["variant"]))):
+            together = {"name": escape(scheme), "legendgroup": scheme, "offsetgroup": f"{scheme} {i}"}
+            yield scheme, own[own["variant"] == variant].reset_index(drop=True), together
 
 
 def _shapes(kernels: pd.DataFrame) -> list[tuple[float, float]]:
@@ -101,10 +114,11 @@ def _shape_axis(shapes: list[tuple[float, float]]) -> dict[str, object]:
     }
 
 
-def _details(name: str, row: Mapping[str, Any]) -> str:
+def _details(row: Mapping[str, Any]) -> str:
     time = " ".join(units.interval(row["latency_us"], row["low_us"], row["high_us"]))
     return (
-        f"<b>{escape(name)}</b> ({escape(row['variant'])})<br>N {row['n']:.0f}, K {row['k']:.0f}, M {row['m']:.0f}"
+        f"<b>{escape(row['scheme'])}</b> ({escape(row['variant'])})"
+        f"<br>N {row['n']:.0f}, K {row['k']:.0f}, M {row['m']:.0f}"
         f"<br>{time} µs per call<br>{units.significant(row['gbps'])} GB/s, {units.significant(row['gops'])} GOP/s"
         f"<br>{units.count(row['launches'])} launches {TIMES} {units.count(row['iterations'])} calls"
     )

@@ -9,9 +9,7 @@ import plotly.graph_objects as go
 from reports import units
 from reports.figures.base import LEGEND_ABOVE, complete, error_bar, escape, escaped, log_axis, plot
 from reports.tables import rows
-from reports.theme import KINDS, NEUTRAL
-
-_NAMES = {"baseline": "Baseline", "uniform": "Uniform format", "allocated": "Allocated"}
+from reports.theme import KINDS, NEUTRAL, model_mark
 
 
 def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
@@ -32,8 +30,11 @@ def accuracy_latency(models: pd.DataFrame, pareto: pd.DataFrame) -> go.Figure:
     )
     _add_frontier(figure, pareto[pareto["kind"] == "frontier"])
     _add_predictions(figure, compared, pareto[pareto["kind"] != "frontier"])
-    for kind in dict.fromkeys(compared["kind"]):
-        _add_measured(figure, kind, compared[compared["kind"] == kind])
+    is_allocated = compared["kind"] == "allocated"
+    for i in compared.index[~is_allocated]:
+        _add_measured(figure, compared.loc[[i]], escape(compared["label"][i]))
+    if is_allocated.any():
+        _add_measured(figure, compared[is_allocated], "Allocated")
     _add_references(figure, references)
     return figure
 
@@ -66,7 +67,7 @@ def _add_frontier(figure: go.Figure, frontier: pd.DataFrame) -> None:
 
 
 def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.DataFrame) -> None:
-    """Hollow markers, each tied to the measured point of the same label."""
+    """Hollow neutral circles, each tied to the measured point of the same label."""
     predicted = predicted[predicted["predicted_kl"] > 0]
     if predicted.empty:
         return
@@ -90,20 +91,18 @@ def _add_predictions(figure: go.Figure, models: pd.DataFrame, predicted: pd.Data
     )
 
 
-def _add_measured(figure: go.Figure, kind: str, models: pd.DataFrame) -> None:
+def _add_measured(figure: go.Figure, models: pd.DataFrame, name: str) -> None:
+    kind = models["kind"].iloc[-1]
+    look = model_mark(models["label"].iloc[-1], kind)
     figure.add_scatter(
-        name=f"{_NAMES.get(kind, escape(kind))}, measured",
+        name=f"{name}, measured",
         x=models["decode_ms"].tolist(),
         y=models["kl_mean"].tolist(),
         mode="markers+text",
         text=_written(kind, models),
         textposition="top center",
         cliponaxis=False,
-        marker={
-            "size": 16 if kind == "allocated" else 11,
-            "symbol": "star" if kind == "allocated" else "circle",
-            "color": KINDS.get(kind, NEUTRAL),
-        },
+        marker=look.marker(size=16 if kind == "allocated" else 11),
         error_x=error_bar(models["decode_ms"], *_decode_bounds(models), cap=0),
         error_y=error_bar(models["kl_mean"], models["kl_low"], models["kl_high"], cap=0),
         customdata=[_details(row) for row in rows(models)],

@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from reports import units
 from reports.figures.base import LEGEND_ABOVE, error_bar, escape, plot
-from reports.theme import KINDS, NEUTRAL, SYMBOLS
+from reports.theme import NEUTRAL, model_mark
 
 BAND = 0.05
 """Share of the prediction within which a measurement is called as predicted."""
@@ -56,7 +56,7 @@ def _against(models: pd.DataFrame, phase: str, of: str) -> go.Figure:
             x=[predicted[i]],
             y=[measured[i]],
             mode="markers",
-            marker={"size": 10, "color": KINDS.get(kind, NEUTRAL), "symbol": SYMBOLS[i % len(SYMBOLS)]},
+            marker=model_mark(label, kind).marker(size=10),
             error_y=error_bar(point["value"], point["low"], point["high"], cap=0),
             hovertemplate=f"<b>%{{fullData.name}}</b><br>predicted {units.milliseconds(predicted[i])}"
             f"<br>measured {units.milliseconds(measured[i])}"

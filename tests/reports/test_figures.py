@@ -93,11 +93,43 @@ def test_sensitivity_shows_the_coarsest_scheme(tables: Tables) -> None:
     assert figure["data"][0]["z"][0][0] == pytest.approx(np.log10(first))
 
 
-def test_a_scheme_that_ran_in_two_variants_is_two_series(tables: Tables) -> None:
-    kernels = tables["kernels"]
-    tables["kernels"] = pd.concat([kernels, kernels[kernels["scheme"] == "w8a8"].assign(variant="a8_scalar")])
-    names = {trace["name"] for trace in _chart("kernel-bandwidth", tables)["data"]}
-    assert {"w8a8 a8_dotprod", "w8a8 a8_scalar", "fp16"} <= names
+KERNEL_CHARTS = ("kernel-latency", "kernel-bandwidth", "kernel-compute")
+
+
+def _shuffled(kernels: pd.DataFrame) -> pd.DataFrame:
+    """One kernel for one token, another for more, one scheme with a second kernel; no order at all."""
+    several = kernels["variant"].where(kernels["m"] == 1, kernels["variant"] + "_4x8")
+    second = kernels[kernels["scheme"] == "w8a8"].assign(variant="a8_scalar")
+    return pd.concat([kernels.assign(variant=several), second]).sample(frac=1, random_state=1)
+
+
+def test_a_scheme_has_one_colour_in_every_figure(tables: Tables) -> None:
+    tables["kernels"] = _shuffled(tables["kernels"])
+    traces = [trace for name in KERNEL_CHARTS for trace in _chart(name, tables)["data"]]
+    traces += [trace for trace in _chart("predicted-decode", tables)["data"] if "name" in trace]
+    schemes = set(tables["kernels"]["scheme"])
+    colors = {(trace["name"], trace["marker"]["color"]) for trace in traces if trace["name"] in schemes}
+    assert len(colors) == len({name for name, _ in colors}) == len(schemes)
+    labels = tables["models"]["label"].tolist()
+    bars = _chart("decode", tables)["data"][0]["marker"]["color"]
+    assert colors <= set(zip(labels, bars, strict=True))
+
+
+@pytest.mark.parametrize("name", KERNEL_CHARTS)
+def test_the_legend_names_each_scheme_once_in_order(tables: Tables, name: str) -> None:
+    """One entry per scheme, few bits first, without the kernel; it stands for all traces of the scheme."""
+    tables["kernels"] = _shuffled(tables["kernels"])
+    traces = _chart(name, tables)["data"]
+    assert [t["name"] for t in traces if t["showlegend"]] == ["w2a8g64", "w3a8g128", "w4a8g128", "w8a8", "fp16"]
+    assert all(t["legendgroup"] == t["name"] and len(t["y"]) > 0 for t in traces)
+
+
+def test_two_kernels_of_a_scheme_stand_side_by_side(tables: Tables) -> None:
+    """Every kernel is a trace with a place of its own, named on hover."""
+    tables["kernels"] = _shuffled(tables["kernels"])
+    bars = [trace for trace in _chart("kernel-bandwidth", tables)["data"] if trace["name"] == "w8a8"]
+    assert len({trace["offsetgroup"] for trace in bars}) == 2
+    assert all(v in trace["customdata"][0] for trace, v in zip(bars, ("dotprod", "scalar"), strict=True))
 
 
 def test_the_prediction_band_is_five_percent(tables: Tables) -> None:
