@@ -100,7 +100,7 @@ def _add_measured(figure: go.Figure, models: pd.DataFrame, name: str) -> None:
         y=models["kl_mean"].tolist(),
         mode="markers+text",
         text=_written(kind, models),
-        textposition="top center",
+        textposition="bottom left" if kind == "allocated" else "top center",
         cliponaxis=False,
         marker=look.marker(size=16 if kind == "allocated" else 11),
         error_x=error_bar(models["decode_ms"], *_decode_bounds(models), cap=0),
