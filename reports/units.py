@@ -77,7 +77,7 @@ def percent(share: float, signed: bool = False) -> str:
 
 
 def _decimals(value: float, digits: int) -> int:
-    if value == 0:
+    if value == 0 or math.isinf(value):
         return 0
     return min(max(digits - 1 - math.floor(math.log10(abs(value))), 0), 6)
 

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from reports import units
@@ -56,6 +56,7 @@ def test_units(text: str, expected: str) -> None:
 
 
 @given(st.floats(allow_nan=True, allow_infinity=False, width=32), st.floats(allow_infinity=False), st.floats())
+@example(0.0, 0.0, math.inf)
 def test_any_number_has_a_text(value: float, low: float, high: float) -> None:
     """No number raises, and none is written as nan."""
     texts = [units.significant(value), *units.interval(value, low, high), units.milliseconds(value)]
