@@ -107,10 +107,6 @@ def models_of(stored: Sequence[StoredMeasurement]) -> list[ModelRecord]:
     return [ModelRecord(**_own(s)) for s in stored if s.job.probe == "model"]
 
 
-def allocations_of(stored: Sequence[StoredMeasurement]) -> list[AllocationRecord]:
-    return [AllocationRecord(**_own(s)) for s in stored if s.job.probe == "allocation"]
-
-
 def predictions_of(stored: Sequence[StoredMeasurement]) -> list[PredictionRecord]:
     return [PredictionRecord(**_own(s)) for s in stored if s.job.probe == "prediction"]
 

@@ -95,7 +95,7 @@ class View:
         return [s for s in mine if s.job.probe != "llm" or _session(s) == last]
 
     def model_rows(self) -> list[Row]:
-        """Uniform models in the order of the suite, then what was allocated, the last first."""
+        """Uniform models in the order of the suite, then what was allocated, round by round."""
         return [self._model_row(model) for model in sorted(self.models, key=lambda m: m.round)]
 
     def layer_rows(self) -> list[Row]:

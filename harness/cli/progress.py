@@ -3,10 +3,10 @@
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 
 from harness.cli.output import say
-from harness.progress import Advance, Progress, Silent
+from harness.progress import Advance, Progress
 
 BAR = 24
 COUNTS = 28
@@ -21,14 +21,11 @@ def shown_progress() -> Progress:
 class Lines:
     """For logs: a line when a step ends, with its duration."""
 
-    def step(self, name: str) -> AbstractContextManager[Advance]:
-        return self._step(name)
-
     def note(self, text: str) -> None:
         say(f"  {text}")
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[Advance]:
+    def step(self, name: str) -> Iterator[Advance]:
         start = time.monotonic()
         yield lambda done, total, what: None
         say(f"{name}: {time.monotonic() - start:.1f} s")
@@ -37,14 +34,11 @@ class Lines:
 class Bars:
     """For people: a bar with what is being done and how long it will take."""
 
-    def step(self, name: str) -> AbstractContextManager[Advance]:
-        return self._step(name)
-
     def note(self, text: str) -> None:
         say(f"  {text}")
 
     @contextmanager
-    def _step(self, name: str) -> Iterator[Advance]:
+    def step(self, name: str) -> Iterator[Advance]:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
@@ -65,6 +59,3 @@ class Bars:
             yield lambda done, total, what: progress.update(task, completed=done, total=total or None, what=what[:room])
             total = progress.tasks[task].total or 1
             progress.update(task, what="", completed=total, total=total)
-
-
-__all__ = ["Bars", "Lines", "Silent", "shown_progress"]
