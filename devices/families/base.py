@@ -38,6 +38,9 @@ class Facts:
     """16 hex digits, the same for this unit until it is installed anew; not the machine id itself, which is private."""
 
     board: str | None = None
+    platform: Mapping[str, str] = field(default_factory=dict)
+    """What else decides how fast this unit is, by family: release, power mode, firmware, hashes of configurations."""
+
     distribution: str | None = None
     hostname: str | None = None
 
@@ -62,7 +65,7 @@ class Facts:
             "memory_bytes": None if memory is None else round(memory / _MEMORY_STEP) * _MEMORY_STEP,
             "cores": [[core.id, core.capacity, core.max_khz] for core in self.cores],
             "machine": self.machine,
-        }
+        } | ({"platform": dict(self.platform)} if self.platform else {})
 
     @property
     def state(self) -> dict[str, Any]:
@@ -93,11 +96,65 @@ def _speed(core: Core) -> tuple[int, int]:
 
 
 class Shell(Protocol):
-    """The part of a Session that a family needs."""
+    """The part of a Session that families and sensors need."""
 
     def run(self, argv: Sequence[str]) -> Completed: ...
 
 
+@dataclass(frozen=True)
+class Snapshot:
+    """What heat and supply do to a device at one moment; taken before and after a launch.
+
+    `flags` are true while something limits the clocks. `counters` only grow, from boot on: what they are says nothing
+    about a launch, their difference does. Sticky "has happened" bits are counters of 0 and 1.
+    """
+
+    clocks_mhz: Mapping[str, float] = field(default_factory=dict)
+    limits_mhz: Mapping[str, float] = field(default_factory=dict)
+    """The highest clock that is allowed now, by the names of `clocks_mhz`."""
+
+    temperatures_c: Mapping[str, float] = field(default_factory=dict)
+    flags: Mapping[str, bool] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+def throttle_evidence(before: Snapshot, after: Snapshot) -> tuple[str, ...]:
+    """Words for every sign that clocks were held back between two snapshots: flags that stand, counters that grew."""
+    flags = sorted(name for shot in (before, after) for name, raised in shot.flags.items() if raised)
+    grown = {name: after.counters[name] - count for name, count in before.counters.items() if name in after.counters}
+    return (*dict.fromkeys(flags), *(f"{name} +{count}" for name, count in sorted(grown.items()) if count > 0))
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Something to set for a session and to put back after it: a value in a file, or a command with its opposite.
+
+    A command runs as it stands (`sudo -n ...` where it needs rights); `undo` is registered on the device before it
+    runs, so that the device restores itself when we vanish.
+    """
+
+    name: str
+    path: str = ""
+    value: str = ""
+    command: tuple[str, ...] = ()
+    undo: tuple[str, ...] = ()
+
+
 class Family(Protocol):
+    """How to ask one kind of device. Made with a `root` other than "", it reads a recorded tree instead of `/`."""
+
+    sensors: Sequence[str]
+    """Names of SENSORS (devices/power) that such a device may have built in; the first that has rails is taken."""
+
     def facts(self, session: Shell) -> Facts:
         """Ask the device; raises DeviceError if it does not answer at all."""
+
+    def snapshot(self, session: Shell) -> Snapshot:
+        """Clocks, heat and signs of throttling now; what cannot be read is unavailable."""
+
+    def tuning(self, session: Shell) -> tuple[Setting, ...]:
+        """What steadies the clocks of this device for a measurement, in order; empty where nothing can be set."""
+
+    def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
+        """The exact commands that `tuning` needs root for, as a sudoers file lists them."""

@@ -1,49 +1,40 @@
-"""Any Linux machine: facts from uname, /proc and /sys, gathered by one short shell script in one round trip."""
+"""Any Linux machine: facts from uname, /proc and /sys, gathered in one round trip."""
 
 import hashlib
 import math
 import re
-from collections.abc import Callable, Iterator
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
-from devices.errors import DeviceError
-from devices.families.base import Core, Facts, Shell
-
-T = TypeVar("T")
+from devices.families.base import Core, Facts, Setting, Shell, Snapshot
+from devices.families.gather import MAX_WORDS, Gathered, Notes, Unavailable, gather, natural, printable
 
 MAX_CORES = 4096
-MAX_WORDS = 200
-"""Characters that a device may say about one thing; the longest real processor name has about 60."""
-_MISSING = "!! "
+CPUS = "/sys/devices/system/cpu"
 _APPLICATION = b"edge-quant-bench machine identity"
+DEVICE_TREE = "/sys/firmware/devicetree/base"
+"""Where the kernel's ABI has it; /proc/device-tree is a link to it."""
 
-# Every section begins with "== name"; a line "!! reason" takes the place of what cannot be read. The shell's own `read`
-# and `printf` do most of the work: forks are what such a script costs on a small board.
-SCRIPT = r"""
-LC_ALL=C; export LC_ALL
-section() { printf '\n== %s\n' "$1"; }
-show() { section "$1"; if [ -r "$2" ]; then head -c 65536 "$2" 2>&1; else printf '!! %s cannot be read\n' "$2"; fi; }
-value() { v=; if [ -r "$1" ]; then read -r v <"$1" 2>/dev/null; fi; printf ' %s' "${v:--}"; }
-section uname; uname -srm || echo '!! no uname'
-show hostname /proc/sys/kernel/hostname
-show cpuinfo /proc/cpuinfo
-show meminfo /proc/meminfo
-show os-release /etc/os-release
-show machine-id /etc/machine-id
-show serial-number /proc/device-tree/serial-number
-show device-tree-model /proc/device-tree/model
-show product-name /sys/class/dmi/id/product_name
-show boot-id /proc/sys/kernel/random/boot_id
-show uptime /proc/uptime
-show loadavg /proc/loadavg
-show status /proc/self/status
-section cores
-for c in /sys/devices/system/cpu/cpu[0-9]*; do
-  printf '%s' "${c##*cpu}"
-  value "$c/online"; value "$c/cpu_capacity"; value "$c/cpufreq/cpuinfo_max_freq"; value "$c/cpufreq/scaling_governor"
-  echo
-done
-"""
+FACT_FILES = (
+    "/proc/sys/kernel/hostname",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/sys/kernel/random/boot_id",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/self/status",
+    "/etc/os-release",
+    "/etc/machine-id",
+    f"{DEVICE_TREE}/serial-number",
+    f"{DEVICE_TREE}/model",
+    "/sys/class/dmi/id/product_name",
+    f"{CPUS}/present",
+    f"{CPUS}/online",
+    f"{CPUS}/cpu[0-9]*/cpu_capacity",
+    f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+    f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor",
+)
+FACT_COMMANDS: Mapping[str, Sequence[str]] = {"uname": ("uname", "-srm")}
 
 # /proc/cpuinfo of Arm gives numbers only. Main ID Register: implementer 0x41 is Arm; parts from the technical reference
 # manuals of the cores. A core that is not here is shown by its numbers.
@@ -73,138 +64,221 @@ _ARM_PARTS = {
     0xD81: "Cortex-A720",
     0xD82: "Cortex-X4",
 }
-
-
-class Unavailable(Exception):
-    """The reason why a fact is not known."""
+# NVIDIA's own cores (implementer 0x4e), as arch/arm64/include/asm/cputype.h of Linux has them.
+_NVIDIA_PARTS = {0x003: "Denver 2", 0x004: "Carmel"}
+_IMPLEMENTERS = {0x41: _ARM_PARTS, 0x4E: _NVIDIA_PARTS}
 
 
 class Linux:
+    """Facts that every Linux has; the other families add to them."""
+
+    sensors: Sequence[str] = ()
+
+    def __init__(self, root: str = "") -> None:
+        self.root = root
+
     def facts(self, session: Shell) -> Facts:
         """Raises DeviceError if the device runs no shell."""
-        answer = session.run(["sh", "-c", SCRIPT])
-        if "== cores" not in answer.stdout:
-            printed = (answer.stderr or answer.stdout).strip()[:500]
-            raise DeviceError(
-                f"expected a POSIX shell that can read /proc, found status {answer.returncode}: {printed}"
-            )
-        return parse_facts(answer.stdout)
+        return linux_facts(gather(session, FACT_FILES, FACT_COMMANDS, self.root))
+
+    def snapshot(self, session: Shell) -> Snapshot:
+        return linux_snapshot(gather(session, SNAPSHOT_FILES, root=self.root))
+
+    def tuning(self, session: Shell) -> tuple[Setting, ...]:
+        return governor_settings(gather(session, GOVERNOR_FILES, root=self.root))
+
+    def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
+        return tuple(("/usr/bin/tee", setting.path) for setting in self.tuning(session) if setting.path)
 
 
-def parse_facts(text: str) -> Facts:
-    """What the script printed, as Facts. The text is whatever the device chose to say."""
-    report = Report(text)
-    return Facts(
-        os=report.get("os", lambda r: r.word("uname", 0)),
-        kernel=report.get("kernel", lambda r: r.word("uname", 1)),
-        arch=report.get("arch", lambda r: r.word("uname", 2)),
-        cpu_model=report.get("cpu_model", _cpu_model),
-        memory_total_bytes=report.get("memory_total_bytes", lambda r: r.kibibytes("MemTotal")),
-        cores=report.get("cores", _cores) or (),
-        machine=report.get("machine", _machine),
-        board=report.get("board", _board),
-        distribution=report.get("distribution", lambda r: r.assigned("os-release", "PRETTY_NAME")),
-        hostname=report.get("hostname", lambda r: r.word("hostname", 0)),
-        boot_id=report.get("boot_id", lambda r: r.word("boot-id", 0)),
-        uptime_s=report.get("uptime_s", lambda r: r.number("uptime", 0)),
-        load_1min=report.get("load_1min", lambda r: r.number("loadavg", 0)),
-        memory_available_bytes=report.get("memory_available_bytes", lambda r: r.kibibytes("MemAvailable")),
-        governors=report.get("governors", _governors) or (),
-        affinity=report.get("affinity", lambda r: r.labelled("status", "Cpus_allowed_list")),
-        unavailable=dict(report.unavailable),
+def linux_facts(found: Gathered, **more: Any) -> Facts:
+    """Facts of any Linux; `more` are facts of a family, which replace those of the same name."""
+    notes = Notes()
+    facts: dict[str, Any] = {
+        "os": notes.get("os", lambda: _word(found.command("uname"), 0)),
+        "kernel": notes.get("kernel", lambda: _word(found.command("uname"), 1)),
+        "arch": notes.get("arch", lambda: _word(found.command("uname"), 2)),
+        "cpu_model": notes.get("cpu_model", lambda: _cpu_model(found)),
+        "memory_total_bytes": notes.get("memory_total_bytes", lambda: _memory(found, "MemTotal")),
+        "cores": notes.get("cores", lambda: cores(found)) or (),
+        "machine": notes.get("machine", lambda: _machine(found)),
+        "board": notes.get("board", lambda: _board(found)),
+        "distribution": notes.get("distribution", lambda: _assigned(found, "/etc/os-release", "PRETTY_NAME")),
+        "hostname": notes.get("hostname", lambda: found.line("/proc/sys/kernel/hostname")),
+        "boot_id": notes.get("boot_id", lambda: found.line("/proc/sys/kernel/random/boot_id")),
+        "uptime_s": notes.get("uptime_s", lambda: _number(found, "/proc/uptime")),
+        "load_1min": notes.get("load_1min", lambda: _number(found, "/proc/loadavg")),
+        "memory_available_bytes": notes.get("memory_available_bytes", lambda: _memory(found, "MemAvailable")),
+        "governors": notes.get("governors", lambda: _governors(found)) or (),
+        "affinity": notes.get("affinity", lambda: next(_labelled(found, "/proc/self/status", "Cpus_allowed_list"))),
+    }
+    given = more.pop("unavailable", {})
+    return Facts(**(facts | more | {"unavailable": notes.unavailable | dict(given)}))
+
+
+def cores(found: Gathered) -> tuple[Core, ...]:
+    """The cores that the kernel numbers, also those that are off."""
+    present = cpu_list(found.text(f"{CPUS}/present"))
+    try:
+        online = cpu_list(found.text(f"{CPUS}/online"))
+    except Unavailable:
+        online = present
+    if not present:
+        raise Unavailable(f"{CPUS} lists no cores")
+
+    def value(cpu: int, name: str) -> int | None:
+        return natural(found.files.get(f"{CPUS}/cpu{cpu}/{name}", "").strip())
+
+    return tuple(
+        Core(cpu, cpu in online, value(cpu, "cpu_capacity"), value(cpu, "cpufreq/cpuinfo_max_freq"))
+        for cpu in sorted(present)[:MAX_CORES]
     )
 
 
-class Report:
-    """The sections of the script's output. Each method reads one kind of value, or raises Unavailable."""
+def cpu_list(text: str) -> frozenset[int]:
+    """CPUs as the kernel lists them: `0-3,6`; empty if the text is anything else."""
+    if not re.fullmatch(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*", text):
+        return frozenset()
+    ranges = (part.partition("-") for part in text.split(","))
+    return frozenset(cpu for first, _, last in ranges for cpu in range(int(first), int(last or first) + 1))
 
-    def __init__(self, text: str) -> None:
-        self.unavailable: dict[str, str] = {}
-        self._sections: dict[str, list[str]] = {}
-        lines: list[str] = []
-        for line in text.splitlines():
-            if line.startswith("== "):
-                lines = self._sections.setdefault(line[3:], [])
-            elif line:
-                lines.append(line)
 
-    def get(self, fact: str, read: Callable[["Report"], T]) -> T | None:
-        """The value, or None with its reason noted."""
+_THROTTLE_COUNTS = f"{CPUS}/cpu[0-9]*/thermal_throttle/core_throttle_count"
+SNAPSHOT_FILES = (
+    f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq",
+    f"{CPUS}/cpu[0-9]*/cpufreq/scaling_max_freq",
+    f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
+    "/sys/class/thermal/thermal_zone*/type",
+    "/sys/class/thermal/thermal_zone*/temp",
+    _THROTTLE_COUNTS,
+)
+
+
+def linux_snapshot(found: Gathered, **more: Any) -> Snapshot:
+    """Clocks as the kernel asks for them, thermal zones by type, and throttle counts where the kernel keeps them."""
+    notes = Notes()
+    snapshot: dict[str, Any] = {
+        "clocks_mhz": notes.get("clocks_mhz", lambda: _clocks(found, "scaling_cur_freq")) or {},
+        "limits_mhz": notes.get("limits_mhz", lambda: _clocks(found, "scaling_max_freq")) or {},
+        "temperatures_c": notes.get("temperatures_c", lambda: temperatures(found)) or {},
+        "flags": _held_back(found),
+        "counters": {f"{_cpu_of(path)} throttled": count for path, count in found.integers(_THROTTLE_COUNTS).items()},
+    }
+    for name in ("flags", "counters"):
+        snapshot[name] |= more.pop(name, {})
+    given = more.pop("unavailable", {})
+    return Snapshot(**(snapshot | more | {"unavailable": notes.unavailable | dict(given)}))
+
+
+def temperatures(found: Gathered) -> dict[str, float]:
+    """Degrees by the type of the thermal zone. A gated zone answers EAGAIN: it is left out, not 0."""
+    zones = {}
+    for path in found.matching("/sys/class/thermal/thermal_zone*/type"):
+        value = path.removesuffix("type") + "temp"
         try:
-            return read(self)
-        except Unavailable as reason:
-            self.unavailable[fact] = str(reason)
-            return None
-
-    def lines(self, section: str) -> list[str]:
-        lines = self._sections.get(section) or [f"{_MISSING}the device said nothing about {section}"]
-        if lines[0].startswith(_MISSING):
-            raise Unavailable(_printable(lines[0].removeprefix(_MISSING)))
-        return lines
-
-    def word(self, section: str, index: int) -> str:
-        words = self.lines(section)[0].split()
-        if index >= len(words):
-            raise Unavailable(f"{section} has only {len(words)} words")
-        return _printable(words[index])
-
-    def number(self, section: str, index: int) -> float:
-        word = self.word(section, index)
-        try:
-            number = float(word)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise Unavailable(f"{section}: expected a number, found {word!r}")
-        return number
-
-    def labelled(self, section: str, label: str) -> str:
-        """The value of the first line `label: value`."""
-        return next(self.all_labelled(section, label))
-
-    def all_labelled(self, section: str, label: str) -> Iterator[str]:
-        """The values of all such lines; raises Unavailable if there is none."""
-        pairs = (line.partition(":") for line in self.lines(section))
-        values = [_printable(value) for name, _, value in pairs if name.strip() == label]
-        if not values:
-            raise Unavailable(f"{section} has no line {label!r}")
-        return iter(values)
-
-    def kibibytes(self, label: str) -> int:
-        """Bytes, from `MemTotal:  123 kB`."""
-        value = self.labelled("meminfo", label)
-        match = re.fullmatch(r"([0-9]{1,15}) kB", value)
-        if match is None:
-            raise Unavailable(f"meminfo {label}: expected kB, found {value!r}")
-        return int(match[1]) << 10
-
-    def assigned(self, section: str, name: str) -> str:
-        """The value of a line `NAME="value"`."""
-        for line in self.lines(section):
-            key, _, value = line.partition("=")
-            if key == name:
-                return _printable(value.strip("\"'"))
-        raise Unavailable(f"{section} has no {name}")
+            zones[found.line(path)] = found.integer(value) / 1000
+        except Unavailable:
+            continue
+    if not zones:
+        raise Unavailable("no thermal zone has a temperature")
+    return zones
 
 
-def _printable(text: str) -> str:
-    """Without control characters: a device must not be able to steer the terminal that shows its facts."""
-    return "".join(c for c in text if c.isprintable()).strip()[:MAX_WORDS]
+def _clocks(found: Gathered, name: str) -> dict[str, float]:
+    khz = found.integers(f"{CPUS}/cpu[0-9]*/cpufreq/{name}")
+    if not khz:
+        raise Unavailable("the kernel offers no cpufreq")
+    return {_cpu_of(path): value / 1000 for path, value in khz.items()}
 
 
-def _cpu_model(report: Report) -> str:
+def _held_back(found: Gathered) -> dict[str, bool]:
+    """Cores whose highest allowed clock is below what they can do: heat or somebody lowered it."""
+    allowed, able = (
+        {_cpu_of(path): khz for path, khz in found.integers(f"{CPUS}/cpu[0-9]*/cpufreq/{name}").items()}
+        for name in ("scaling_max_freq", "cpuinfo_max_freq")
+    )
+    return {f"{cpu} limited": khz < able[cpu] for cpu, khz in allowed.items() if cpu in able}
+
+
+def _cpu_of(path: str) -> str:
+    return path.removeprefix(f"{CPUS}/").partition("/")[0]
+
+
+GOVERNOR_FILES = (
+    f"{CPUS}/cpufreq/policy*/scaling_governor",
+    f"{CPUS}/cpufreq/policy*/scaling_available_governors",
+)
+
+
+def governor_settings(found: Gathered) -> tuple[Setting, ...]:
+    """`performance` for every frequency domain that offers it and has another."""
+    settings = []
+    for path in found.matching(GOVERNOR_FILES[0]):
+        offered = found.files.get(path.replace("scaling_governor", "scaling_available_governors"), "").split()
+        if "performance" in offered and found.text(path) != "performance":
+            domain = path.split("/")[-2]
+            settings.append(Setting(f"governor of {domain}", path, "performance"))
+    return tuple(settings)
+
+
+def _word(text: str, index: int) -> str:
+    words = text.split()
+    if index >= len(words):
+        raise Unavailable(f"expected {index + 1} words, found {printable(text)!r}")
+    return printable(words[index])
+
+
+def _number(found: Gathered, path: str) -> float:
+    word = _word(found.text(path), 0)
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not math.isfinite(number):
+        raise Unavailable(f"{path}: expected a number, found {word!r}")
+    return number
+
+
+def _labelled(found: Gathered, path: str, label: str) -> Iterator[str]:
+    """The values of all lines `label: value`; raises Unavailable if there is none."""
+    pairs = (line.partition(":") for line in found.text(path).splitlines())
+    values = [printable(value) for name, _, value in pairs if name.strip() == label]
+    if not values:
+        raise Unavailable(f"{path} has no line {label!r}")
+    return iter(values)
+
+
+def _memory(found: Gathered, label: str) -> int:
+    """Bytes, from `MemTotal:  123 kB`."""
+    value = next(_labelled(found, "/proc/meminfo", label))
+    match = re.fullmatch(r"([0-9]{1,15}) kB", value)
+    if match is None:
+        raise Unavailable(f"/proc/meminfo {label}: expected kB, found {value!r}")
+    return int(match[1]) << 10
+
+
+def _assigned(found: Gathered, path: str, name: str) -> str:
+    """The value of a line `NAME="value"`."""
+    for line in found.text(path).splitlines():
+        key, _, value = line.partition("=")
+        if key == name:
+            return printable(value.strip("\"'"))
+    raise Unavailable(f"{path} has no {name}")
+
+
+def _cpu_model(found: Gathered) -> str:
     """`model name` where the kernel gives one (x86), else the names of its cores: `Cortex-A55 + Cortex-A76`."""
     try:
-        return report.labelled("cpuinfo", "model name")
+        return next(_labelled(found, "/proc/cpuinfo", "model name"))
     except Unavailable:
-        implementers = report.all_labelled("cpuinfo", "CPU implementer")
-        parts = report.all_labelled("cpuinfo", "CPU part")
+        implementers = _labelled(found, "/proc/cpuinfo", "CPU implementer")
+        parts = _labelled(found, "/proc/cpuinfo", "CPU part")
         names = dict.fromkeys(_core_name(*pair) for pair in zip(implementers, parts, strict=False))
         return " + ".join(names)[:MAX_WORDS]
 
 
 def _core_name(implementer: str, part: str) -> str:
-    known = _ARM_PARTS.get(_hexadecimal(part)) if _hexadecimal(implementer) == 0x41 else None
+    known = _IMPLEMENTERS.get(_hexadecimal(implementer), {}).get(_hexadecimal(part))
     return known or f"implementer {implementer} part {part}"
 
 
@@ -212,39 +286,21 @@ def _hexadecimal(text: str) -> int:
     return int(text, 16) if re.fullmatch(r"0x[0-9a-fA-F]{1,8}", text) else -1
 
 
-def _cores(report: Report) -> tuple[Core, ...]:
-    """Lines `id online capacity max_khz governor`, `-` where the kernel says nothing; cpu0 often has no `online`."""
-    cores = {}
-    for line in report.lines("cores")[:MAX_CORES]:
-        identity, online, capacity, max_khz, *_ = [*line.split(), "-", "-", "-", "-"]
-        number = _natural(identity)
-        if number is not None:
-            cores[number] = Core(number, online != "0", _natural(capacity), _natural(max_khz))
-    if not cores:
-        raise Unavailable("/sys/devices/system/cpu lists no cores")
-    return tuple(core for _, core in sorted(cores.items()))
-
-
-def _governors(report: Report) -> tuple[str, ...]:
+def _governors(found: Gathered) -> tuple[str, ...]:
     """The different governors in use, sorted."""
-    words = (line.split() for line in report.lines("cores")[:MAX_CORES])
-    governors = {_printable(fields[4]) for fields in words if len(fields) > 4 and fields[4] != "-"}
-    if not governors:
+    paths = found.matching(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor")
+    if not paths:
         raise Unavailable("the kernel offers no cpufreq governor")
-    return tuple(sorted(governors))
+    return tuple(sorted({found.line(path) for path in paths}))
 
 
-def _natural(word: str) -> int | None:
-    return int(word) if re.fullmatch(r"[0-9]{1,12}", word) else None
-
-
-def _machine(report: Report) -> str:
+def _machine(found: Gathered) -> str:
     """Serial number of the board and machine id together: copied SD cards share the id."""
     known = []
     reasons = []
-    for section in ("serial-number", "machine-id"):
+    for path in (f"{DEVICE_TREE}/serial-number", "/etc/machine-id"):
         try:
-            known.append(report.word(section, 0))
+            known.append(found.line(path))
         except Unavailable as reason:
             reasons.append(str(reason))
     if not known:
@@ -253,8 +309,8 @@ def _machine(report: Report) -> str:
     return hashlib.blake2b("\n".join(known).encode(), key=_APPLICATION, digest_size=8).hexdigest()
 
 
-def _board(report: Report) -> str:
+def _board(found: Gathered) -> str:
     try:
-        return _printable(report.lines("device-tree-model")[0])
+        return found.line(f"{DEVICE_TREE}/model")
     except Unavailable:
-        return _printable(report.lines("product-name")[0])
+        return found.line("/sys/class/dmi/id/product_name")
