@@ -7,7 +7,7 @@ inventory.select("tag:edge,jet*")
 
 import difflib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -32,6 +32,11 @@ class Inventory:
 
     def __iter__(self) -> Iterator[Device]:
         return iter(self.devices)
+
+    def joined(self, others: Iterable[Device]) -> "Inventory":
+        """With other devices behind its own; of two with one name its own stays."""
+        names = {device.name for device in self.devices}
+        return replace(self, devices=(*self.devices, *(other for other in others if other.name not in names)))
 
     @property
     def enabled(self) -> tuple[Device, ...]:

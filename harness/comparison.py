@@ -52,6 +52,7 @@ def compare_runs(store: Store, base: Run, new: Run) -> list[Difference]:
     """Every time and perplexity that both runs measured; UsageError when they have none in common, or none alike."""
     before, after = _measured(store, base), _measured(store, new)
     common = [key for key in before if key in after]
+    _refuse_virtual(store, base, new)
     if not common:
         raise UsageError(f"runs {base.run_id} and {new.run_id} have no device and model in common")
     found = [_difference(key, before[key], after[key]) for key in common]
@@ -64,9 +65,23 @@ def compare_runs(store: Store, base: Run, new: Run) -> list[Difference]:
     return found
 
 
+def _refuse_virtual(store: Store, base: Run, new: Run) -> None:
+    """A virtual board has the times of an emulator: beside those of a real one of the same name they mean nothing."""
+    kinds = [{v.record.name: v.record.facts.get("virtual") for v in _views(store, run)} for run in (base, new)]
+    unlike = sorted(name for name in kinds[0].keys() & kinds[1].keys() if kinds[0][name] != kinds[1][name])
+    if unlike:
+        raise UsageError(
+            f"{', '.join(unlike)} is a virtual board in one of the runs {base.run_id} and {new.run_id}, and real in the "
+            "other: their times cannot be compared"
+        )
+
+
+def _views(store: Store, run: Run) -> list[View]:
+    return [View(store, run, device) for device in dict.fromkeys(device_names(store, run.run_id))]
+
+
 def _measured(store: Store, run: Run) -> dict[Key, _Answer]:
-    views = [View(store, run, device) for device in dict.fromkeys(device_names(store, run.run_id))]
-    return {key: answer for view in views for key, answer in _answers(view)}
+    return {key: answer for view in _views(store, run) for key, answer in _answers(view)}
 
 
 def _answers(view: View) -> Iterator[tuple[Key, _Answer]]:

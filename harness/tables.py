@@ -67,6 +67,7 @@ class View:
             "run_id": self.run.run_id,
             "created": self.run.created,
             "device": self.record.name,
+            "virtual": self.record.facts.get("virtual") or "",
             "model": config.get("model", ""),
             "recipe": config.get("recipe", ""),
             "command": self.run.command,

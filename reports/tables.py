@@ -17,6 +17,7 @@ COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "run_id": (TEXT, "identifier of the run in the result database"),
         "created": (TEXT, "start of the run, ISO 8601"),
         "device": (TEXT, "name of the device in the inventory"),
+        "virtual": (TEXT, "kind of virtual board, empty for a real device"),
         "model": (TEXT, "name of the model"),
         "recipe": (TEXT, "recipe that made the quantized weights"),
         "command": (TEXT, "command line that reproduces the run"),

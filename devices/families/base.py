@@ -41,6 +41,9 @@ class Facts:
     platform: Mapping[str, str] = field(default_factory=dict)
     """What else decides how fast this unit is, by family: release, power mode, firmware, hashes of configurations."""
 
+    virtual: str | None = None
+    """The kind of virtual board, None on anything real: its times are those of an emulator."""
+
     distribution: str | None = None
     hostname: str | None = None
 
@@ -65,7 +68,7 @@ class Facts:
             "memory_bytes": None if memory is None else round(memory / _MEMORY_STEP) * _MEMORY_STEP,
             "cores": [[core.id, core.capacity, core.max_khz] for core in self.cores],
             "machine": self.machine,
-        } | ({"platform": dict(self.platform)} if self.platform else {})
+        } | {name: value for name in ("platform", "virtual") if (value := getattr(self, name))}
 
     @property
     def state(self) -> dict[str, Any]:

@@ -15,7 +15,11 @@ _APPLICATION = b"edge-quant-bench machine identity"
 DEVICE_TREE = "/sys/firmware/devicetree/base"
 """Where the kernel's ABI has it; /proc/device-tree is a link to it."""
 
+VIRTUAL_MARK = "/run/virtual-board"
+"""A file that only virtual boards have, with their kind; see devices/virtual."""
+
 FACT_FILES = (
+    VIRTUAL_MARK,
     "/proc/sys/kernel/hostname",
     "/proc/cpuinfo",
     "/proc/meminfo",
@@ -103,6 +107,7 @@ def linux_facts(found: Gathered, **more: Any) -> Facts:
         "cores": notes.get("cores", lambda: cores(found)) or (),
         "machine": notes.get("machine", lambda: _machine(found)),
         "board": notes.get("board", lambda: _board(found)),
+        "virtual": found.line(VIRTUAL_MARK) if VIRTUAL_MARK in found.files else None,
         "distribution": notes.get("distribution", lambda: _assigned(found, "/etc/os-release", "PRETTY_NAME")),
         "hostname": notes.get("hostname", lambda: found.line("/proc/sys/kernel/hostname")),
         "boot_id": notes.get("boot_id", lambda: found.line("/proc/sys/kernel/random/boot_id")),

@@ -1,6 +1,6 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), make (agents, models, plans), results.
+Commands live beside this file: run (measuring), lab (devices), virtual (boards), make (agents, models, plans), results.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import lab, make, results, run
+from harness.cli import lab, make, results, run, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -34,6 +34,7 @@ app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
 app.command("report")(results.report)
+app.add_typer(virtual.app, name="lab")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -172,6 +172,7 @@ def _as_data(one: "Finished") -> dict[str, Any]:
         "state": one.run.state,
         "database": str(one.database),
         "pages": {name: str(page) for name, page in one.pages.items()},
+        "virtual": [name for name, tables in one.tables.items() if tables["run"]["virtual"][0]],
         "models": {name: _models(tables) for name, tables in one.tables.items()},
         "failures": {name: str(error) for name, error in one.failures.items()},
     }
@@ -182,6 +183,8 @@ def _summary(one: "Finished") -> list[Any]:
     for name, tables in one.tables.items():
         rows = _models(tables)
         title = f"{one.run.config['model']} with {one.run.config['recipe']} on {name}"
+        if tables["run"]["virtual"][0]:
+            title += " (virtual board: the times are those of an emulator)"
         cells = [HEADINGS, *(_model_cells(row) for row in rows)]
         if screen_width() < WIDE:
             cells = [[row[i] for i in NARROW] for row in cells]
