@@ -20,7 +20,7 @@ from devices.errors import CommandError, DeviceError, TransferError
 from devices.families import FAMILIES
 from devices.families.base import Facts
 from devices.transport import TRANSPORTS
-from devices.transport.base import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Completed, OnLine, Transport
+from devices.transport.base import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Completed, Conversation, OnLine, Transport
 
 DEFAULT_CONNECT_TIMEOUT_S = 10.0
 MAX_UPLOAD_BYTES = 64 << 30
@@ -90,6 +90,10 @@ class Session:
         if not argv or any("\0" in argument for argument in argv):
             raise ValueError(f"expected a command and arguments without NUL, found {list(argv)!r}")
         return self._transport.run([*_assignments(environment or {}), *argv], timeout_s, max_bytes, on_line)
+
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        """Start a command that reads and answers lines; other commands can run meanwhile. Raises DeviceError."""
+        return self._transport.converse(argv)
 
     def put(self, local: Path, remote: str) -> None:
         """Copy a file with its permissions; missing folders are made. It appears under its name whole or not at all.

@@ -1,4 +1,4 @@
-"""Transport: what carries commands and files to a device. Four methods: a recording can stand in for a board."""
+"""Transport: what carries commands and files to a device. Five methods: a recording can stand in for a board."""
 
 import codecs
 from collections.abc import Callable, Sequence
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from devices.errors import CommandError
+from devices.errors import CommandError, ConnectionLost
 
 DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MAX_BYTES = 16 << 20
@@ -36,11 +36,58 @@ class Completed:
         return self
 
 
+MAX_LINE_BYTES = 1 << 20
+
+
+class Conversation:
+    """A command that reads lines and answers in lines, while other commands run. It outlives nothing: see `close`.
+
+    A transport gives the three functions: `read` waits up to some seconds and raises TimeoutError; b"" is the end.
+    """
+
+    def __init__(
+        self, write: Callable[[bytes], object], read: Callable[[float], bytes], close: Callable[[], object]
+    ) -> None:
+        self._write, self._read, self._close = write, read, close
+        self._buffer = b""
+
+    def send(self, line: str) -> None:
+        """Raises ConnectionLost."""
+        if "\n" in line:
+            raise ValueError(f"expected one line, found {line!r}")
+        try:
+            self._write(line.encode() + b"\n")
+        except (OSError, EOFError) as error:
+            raise ConnectionLost(f"nobody reads any more: {error}") from error
+
+    def receive(self, timeout_s: float) -> str:
+        """The next line; raises TimeoutError, or ConnectionLost when there will be none."""
+        while b"\n" not in self._buffer:
+            try:
+                data = self._read(timeout_s)
+            except TimeoutError:
+                raise
+            except (OSError, EOFError) as error:
+                raise ConnectionLost(f"the conversation broke off: {error}") from error
+            if not data or len(self._buffer) > MAX_LINE_BYTES:
+                raise ConnectionLost("the conversation ended" if not data else "the device sends lines without end")
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Ends the command's standard input; whoever speaks with us has to end with that."""
+        self._close()
+
+
 class Transport(Protocol):
     """Reaches one device. Paths are absolute, arguments are passed as they are, nothing is retried."""
 
     def run(self, argv: Sequence[str], timeout_s: float, max_bytes: int, on_line: OnLine | None) -> Completed:
         """Run until it ends; raises CommandTimeout (the command is killed) or ConnectionLost."""
+
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        """Start a command to speak with; raises ConnectionLost or CommandError."""
 
     def put(self, local: Path, remote: str) -> None:
         """Copy the bytes; raises TransferError or ConnectionLost, and may then leave a part."""

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from devices.errors import CommandTimeout, TransferError
-from devices.transport.base import Capture, Completed, OnLine
+from devices.errors import CommandError, CommandTimeout, TransferError
+from devices.transport.base import Capture, Completed, Conversation, OnLine
 
 _CHUNK = 1 << 16
+_END_S = 10.0
+"""How long a partner of a conversation may take to end."""
 # What a shell reports for a command that is not there, or cannot be executed.
 _NOT_FOUND, _NOT_EXECUTABLE = 127, 126
 
@@ -45,6 +47,39 @@ class LocalTransport:
             raise CommandTimeout(message, capture.stdout, capture.stderr)
         returncode = process.returncode
         return capture.finish(argv, returncode if returncode >= 0 else 128 - returncode)
+
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                cwd=Path.home(),
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            raise CommandError(f"`{argv[0]}` cannot be started: {error.strerror}") from error
+        stdin, stdout = _stream(process.stdin), _stream(process.stdout)
+
+        def read(timeout_s: float) -> bytes:
+            with selectors.DefaultSelector() as selector:
+                selector.register(stdout, selectors.EVENT_READ)
+                if not selector.select(timeout_s):
+                    raise TimeoutError
+            return os.read(stdout.fileno(), _CHUNK)
+
+        def close() -> None:
+            stdin.close()
+            try:
+                process.wait(_END_S)
+            except subprocess.TimeoutExpired:
+                _kill_group(process)
+                process.wait()
+            stdout.close()
+
+        return Conversation(stdin.write, read, close)
 
     def put(self, local: Path, remote: str) -> None:
         try:

@@ -10,11 +10,12 @@ Recorder wraps any other transport and makes one.
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import join
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from devices.errors import DeviceError, TransferError, UnreachableError
-from devices.transport.base import Capture, Completed, OnLine, Transport
+from devices.transport.base import Capture, Completed, Conversation, OnLine, Transport
 
 RECORDING_VERSION = 1
 
@@ -61,6 +62,9 @@ class ReplayTransport:
         capture.feed_stderr(answer.stderr.encode())
         return capture.finish(argv, answer.returncode)
 
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        raise DeviceError(f"a recording cannot be spoken with: {join(argv)[:200]}")
+
     def put(self, local: Path, remote: str) -> None:
         self.uploads[remote] = local.read_bytes()
 
@@ -85,6 +89,9 @@ class Recorder:
         answer = Answer(argv=list(argv), returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
         self.recording.commands.append(answer)
         return done
+
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        return self._inner.converse(argv)
 
     def put(self, local: Path, remote: str) -> None:
         self._inner.put(local, remote)

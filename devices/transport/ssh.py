@@ -19,7 +19,7 @@ import paramiko
 
 from devices.device import Device
 from devices.errors import CommandTimeout, ConnectionLost, TransferError
-from devices.transport.base import Capture, Completed, OnLine
+from devices.transport.base import Capture, Completed, Conversation, OnLine
 from devices.transport.connection import close, connect
 
 _CHUNK = 1 << 16
@@ -76,6 +76,19 @@ class SshTransport:
         if status == -1:
             raise self._lost(f"running `{argv[0]}`")
         return capture.finish(argv, status)
+
+    def converse(self, argv: Sequence[str]) -> Conversation:
+        """Without the leash: the partner ends by itself when its input does, and has to put things back first."""
+        try:
+            channel = self._execute(argv, STALL_S)
+        except _LINK_ERRORS as error:
+            raise self._lost(f"starting `{argv[0]}`") from error
+
+        def read(timeout_s: float) -> bytes:
+            channel.settimeout(timeout_s)
+            return channel.recv(_CHUNK)
+
+        return Conversation(channel.sendall, read, channel.close)
 
     def put(self, local: Path, remote: str) -> None:
         try:
