@@ -15,6 +15,7 @@ Error run_spin(Arguments* arguments);
 Error run_mm(Arguments* arguments);
 Error run_llm(Arguments* arguments);
 Error run_score(Arguments* arguments);
+Error run_lease(Arguments* arguments);
 
 // What a command line asks for; parsing is apart from running so that it can be tested with hostile words.
 struct MmCase {

@@ -36,12 +36,6 @@ void add_known(Json* json, const char* key, int64_t number) {
   number < 0 ? json->null() : json->value(number);
 }
 
-void add_list(Json* json, const char* key, const std::vector<int>& numbers) {
-  json->key(key).begin('[');
-  for (const int number : numbers) json->value(number);
-  json->end(']');
-}
-
 void add_cores(Json* json, const std::vector<Core>& cores) {
   json->key("cores").begin('[');
   for (const Core& core : cores) {

@@ -95,6 +95,7 @@ Error run_llm(Arguments* arguments) {
     prefill_ns.push_back(pass.prefill_ns);
     decode_ns.push_back(pass.decode_ns);
   }
+  tell_cpus(pool.cpus());
   report("prefill", options.prefill, pool.size(), prefill_ns);
   report("decode", options.decode, pool.size(), decode_ns);
   return {};

@@ -80,7 +80,7 @@ class Bench {
   Error prepare();
   void calibrate(Timed* timed);
   void run();
-  void report() const;
+  void report();
 
  private:
   void multiply_next(Timed* timed);
@@ -193,7 +193,8 @@ void Bench::run() {
   for (Timed* timed : order) timed->ns.push_back(time_batch(timed, timed->calls));
 }
 
-void Bench::report() const {
+void Bench::report() {
+  tell_cpus(pool_.cpus());
   for (const Timed& timed : cases_) {
     Json mm = line("mm");
     mm.key("scheme").value(timed.wanted.scheme.word()).key("variant").value(timed.variant().name);

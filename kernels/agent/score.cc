@@ -128,6 +128,7 @@ Error Scorer::run() {
     if (Error failed = score_window(window, &scores)) return failed;
     report(window, scores);
   }
+  tell_cpus(pool_.cpus());
   return options_.write_reference.empty() ? Error{} : writer_.finish();
 }
 

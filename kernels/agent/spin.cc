@@ -55,6 +55,7 @@ Error run_spin(Arguments* arguments) {
     additions += kPieceAdditions;
     end = now;
   }
+  tell_cpus(pool.cpus());
   Json spin = line("spin");
   spin.key("cpu").value(sched_getcpu()).key("additions").value(additions).key("ns").value(end - start);
   spin.key("mhz").value(1e3 * static_cast<double>(kPieceAdditions) / static_cast<double>(fastest));

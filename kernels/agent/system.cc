@@ -1,7 +1,6 @@
 // Reads /proc and /sys.
 #include "agent/system.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -11,6 +10,7 @@
 #include <tuple>
 
 #include "agent/arguments.h"
+#include "runtime/affinity.h"
 
 namespace {
 
@@ -120,15 +120,8 @@ std::vector<int> System::affinity() const {
   for_each_field(read("/proc/self/status"), [&](std::string_view name, std::string value) {
     if (name == "Cpus_allowed_list") allowed = std::move(value);
   });
-  std::vector<int> cpus = parse_cpu_list(allowed);
-  if (!cpus.empty()) return cpus;
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  sched_getaffinity(0, sizeof set, &set);
-  for (int cpu = 0; cpu < CPU_SETSIZE; ++cpu) {
-    if (CPU_ISSET(cpu, &set)) cpus.push_back(cpu);
-  }
-  return cpus;
+  const std::vector<int> cpus = parse_cpu_list(allowed);
+  return cpus.empty() ? ::affinity(0) : cpus;
 }
 
 std::vector<Core> System::cores() const {

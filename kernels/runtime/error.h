@@ -6,7 +6,7 @@
 
 #include <string>
 
-enum class ErrorCode { kNone, kUsage, kModel, kMemory, kUnsupported, kIo };
+enum class ErrorCode { kNone, kUsage, kModel, kMemory, kUnsupported, kIo, kLease };
 
 struct [[nodiscard]] Error {
   ErrorCode code = ErrorCode::kNone;

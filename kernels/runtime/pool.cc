@@ -8,7 +8,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
+
 #include "base/clock.h"
+#include "runtime/affinity.h"
 
 namespace {
 
@@ -72,6 +75,16 @@ Error Pool::start(int threads, const std::vector<int>& cpus) {
     if (Error failed = pin(worker.thread, cpus[static_cast<size_t>(member)])) return failed;
   }
   return {};
+}
+
+std::vector<int> Pool::cpus() {
+  std::vector<std::vector<int>> own(static_cast<size_t>(size()));
+  run([&](int member) { own[static_cast<size_t>(member)] = affinity(0); });
+  std::vector<int> all;
+  for (const std::vector<int>& each : own) all.insert(all.end(), each.begin(), each.end());
+  std::sort(all.begin(), all.end());
+  all.erase(std::unique(all.begin(), all.end()), all.end());
+  return all;
 }
 
 void Pool::serve(int member) {

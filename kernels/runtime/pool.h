@@ -33,6 +33,9 @@ class Pool {
   // `usage` when this process may not run there, `memory` when the system refuses a thread.
   Error start(int threads, const std::vector<int>& cpus);
 
+  // The CPUs that the kernel lets its members run on, together: asked of each member by itself, so that it is what came of `cpus`.
+  std::vector<int> cpus();
+
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   // Calls work(member) once for every member 0..size()-1 and returns when all are done.

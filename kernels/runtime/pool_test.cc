@@ -5,6 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/affinity.h"
+
 namespace {
 
 int passed = 0, failed = 0;
@@ -60,6 +62,15 @@ void test_idle() {
   check(process_seconds() - before < 0.03, "an idle pool sleeps: two spinning workers would use 0.6 s");
 }
 
+void test_cpus() {
+  Pool pool;
+  const std::vector<int> allowed = affinity(0);
+  check(!pool.start(3, {}) && pool.cpus() == allowed, "a pool that is not pinned may run where its caller may");
+  Pool pinned;
+  check(!pinned.start(1, {allowed.back()}) && pinned.cpus() == std::vector<int>{allowed.back()}, "a pinned pool runs where it was put");
+  check(pool.cpus() == allowed, "the members of the first pool stay where they were");
+}
+
 void test_pin() {
   Pool pool;
   const Error error = pool.start(1, {1023});
@@ -73,6 +84,7 @@ int main() {
   for (const int threads : {1, 2, 5}) test_run(threads);
   test_idle();
   test_pin();
+  test_cpus();
   printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }
