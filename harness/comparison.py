@@ -71,8 +71,8 @@ def _refuse_virtual(store: Store, base: Run, new: Run) -> None:
     unlike = sorted(name for name in kinds[0].keys() & kinds[1].keys() if kinds[0][name] != kinds[1][name])
     if unlike:
         raise UsageError(
-            f"{', '.join(unlike)} is a virtual board in one of the runs {base.run_id} and {new.run_id}, and real in the "
-            "other: their times cannot be compared"
+            f"{', '.join(unlike)} is a virtual board in one of the runs {base.run_id} and {new.run_id}, and a real one "
+            "in the other: their times cannot be compared"
         )
 
 

@@ -3,6 +3,8 @@
 BenchError
 ├── UsageError            2   the request cannot be understood
 ├── InfrastructureError   3   a device, a build or the store failed; nothing is known about the model
+│   ├── DeviceBusy            somebody else holds the device
+│   └── LeaseLost             we held the device, and do not any more
 ├── InvalidMeasurement    4   it ran, but the numbers cannot be trusted
 ├── UnsupportedError      5   understood, but this model or device cannot do it
 └── Interrupted         130   stopped by the user; what was measured is stored
@@ -22,6 +24,18 @@ class UsageError(BenchError):
 
 class InfrastructureError(BenchError):
     exit_code = 3
+
+
+class DeviceBusy(InfrastructureError):
+    """`until`: when that hold ends unless it is renewed, in seconds since 1970."""
+
+    def __init__(self, message: str, until: float) -> None:
+        super().__init__(message)
+        self.until = until
+
+
+class LeaseLost(InfrastructureError):
+    pass
 
 
 class InvalidMeasurement(BenchError):

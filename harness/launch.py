@@ -23,7 +23,9 @@ SPIN_MS = 20
 """Length of the clock check before and after a launch."""
 
 
-def run_launch(session: Session, job: Job, paths: Mapping[str, str]) -> list[Measurement]:
+def run_launch(
+    session: Session, job: Job, paths: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> list[Measurement]:
     """The measurements of one launch of `job`; `paths` maps a role of `job.artifacts` to the file on the device.
 
     Their context has the command, the start, and what else the device did. Raises BenchError as Probe.parse does, and
@@ -34,7 +36,7 @@ def run_launch(session: Session, job: Job, paths: Mapping[str, str]) -> list[Mea
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
     before = read_cpu_times(session)
     mhz_before = _mhz(session, job, paths) if probe.timed else {}
-    completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES)
+    completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES, environment=environment)
     mhz_after = _mhz(session, job, paths) if probe.timed else {}
     after = read_cpu_times(session)
     measurements = _parse(probe, job, completed)

@@ -5,14 +5,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import devices
 from harness.artifact import Artifact
 from harness.engine import run_on_threads
+from harness.hold import holder_name
 from harness.store import Store
 from harness.worker import DeviceWork, Event, OpenSession, Outcome, Progress, Settings, Worker
 
 __all__ = ["DeviceWork", "Event", "Outcome", "Progress", "run_jobs"]
 
-ATTEMPTS = 3
+ATTEMPTS = 4
 """How often a launch is tried when the device, not the question, is at fault."""
 RETRY_PAUSE_S = 2.0
+"""The first pause; each is twice the one before, so that a link that is down for half a minute is waited for."""
 
 
 def run_jobs(
@@ -35,7 +37,8 @@ def run_jobs(
     """
     by_hash = {artifact.sha256: artifact for artifact in artifacts}
     _check(work, by_hash)
-    settings = Settings(store, run_id, by_hash, progress, open_session, seed, attempts, retry_pause_s)
+    holder = holder_name(run_id)
+    settings = Settings(store, run_id, holder, by_hash, progress, open_session, seed, attempts, retry_pause_s)
     workers = {each.device.name: Worker(each, settings) for each in work}
     results = run_on_threads({name: worker.run for name, worker in workers.items()})
     for result in results.values():

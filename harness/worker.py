@@ -12,14 +12,19 @@ from devices.errors import CommandTimeout, DeviceError, HostKeyError, InventoryE
 from devices.session import Session
 from harness.artifact import Artifact
 from harness.deploy import collect, deploy
-from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
+from harness.errors import BenchError, DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError, UsageError
+from harness.hold import Held, take
 from harness.job import Job
 from harness.launch import run_launch
 from harness.measurement import Measurement
 from harness.store import Store
+from harness.store.leases import Lease
 
 DEVICE_BUDGET_BYTES = 4 << 30
 """How much the artifacts of earlier runs may take on a device together with those of this one."""
+
+FINAL = (UsageError, UnsupportedError, HostKeyError, InventoryError, CommandTimeout, DeviceBusy)
+"""What a second try would meet again; a command that hung for half an hour is among it."""
 
 Status = Literal["measured", "skipped", "failed"]
 EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried"]
@@ -66,6 +71,7 @@ class Settings:
 
     store: Store
     run_id: str
+    holder: str
     artifacts: Mapping[str, Artifact]
     progress: Progress
     open_session: OpenSession
@@ -93,6 +99,7 @@ class Worker:
         # The name in the seed: devices do not all follow one order.
         self._random = random.Random(f"{settings.seed} {work.device.name}")
         self._session: Session | None = None
+        self._held: Held | None = None
         self._paths: dict[str, str] = {}
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
         self._total = sum(max(job.launches, 1) for job in self._jobs)
@@ -133,11 +140,10 @@ class Worker:
         """One launch; whether the job is settled with it."""
         self._tell("started", job)
         try:
-            measurements, attempt = self._try(job, stop)
+            self._try(job, stop)
         except BenchError as error:
             self._settle(job, "failed", error)
             return True
-        self._store(job, measurements, attempt)
         self._missing[job.key] -= 1
         self._done += 1
         self._tell("launched", job)
@@ -145,25 +151,30 @@ class Worker:
             self._settle(job, "measured")
         return self._missing[job.key] == 0
 
-    def _try(self, job: Job, stop: threading.Event) -> tuple[list[Measurement], int]:
-        """The measurements and the number of the attempt that gave them; every failed attempt is stored."""
+    def _try(self, job: Job, stop: threading.Event) -> None:
+        """Measure and store; every failed attempt is stored as well."""
         for attempt in range(1, self._settings.attempts + 1):
             try:
                 session = self._connect()
-                return run_launch(session, job, self._deploy(session, job)), attempt
+                paths = self._deploy(session, job)
+                held = self._hold(session, paths["agent"])
+                measurements = run_launch(session, job, paths, held.environment)
+                held.check()
+                self._store(job, measurements, attempt, held.lease)
+                return
             except (BenchError, DeviceError) as error:
                 failure = _as_bench_error(error, self._device)
                 self._store(job, [_failed(job, failure)], attempt)
                 self._after_failure(job, error, failure, last=attempt == self._settings.attempts or stop.is_set())
-                stop.wait(self._settings.retry_pause_s)
+                stop.wait(self._settings.retry_pause_s * 2 ** (attempt - 1))
         raise AssertionError("the last attempt raises")
 
     def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
         """Raise what ends the attempts, if something does."""
-        unreached = self._session is None
-        # What hung for half an hour would hang again.
-        final = isinstance(error, UsageError | UnsupportedError | HostKeyError | InventoryError | CommandTimeout)
-        if isinstance(error, DeviceError):
+        # Nor can a device be asked that somebody else holds; that does not pass in seconds.
+        unreached = self._session is None or isinstance(error, DeviceBusy)
+        final = isinstance(error, FINAL)
+        if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
             self._disconnect()
         if unreached and (last or final):
             self._settle(job, "failed", failure)
@@ -177,7 +188,16 @@ class Worker:
             self._session = self._settings.open_session(self._device)
         return self._session
 
+    def _hold(self, session: Session, agent: str) -> Held:
+        """The device is taken when it is first needed, and kept until the connection ends."""
+        if self._held is None:
+            self._held = take(session, self._settings.store, agent, self._settings.holder)
+        return self._held
+
     def _disconnect(self) -> None:
+        if self._held is not None:
+            self._held.end()
+        self._held = None
         if self._session is not None:
             # The connection may be the very thing that broke.
             with suppress(DeviceError, OSError):
@@ -204,8 +224,10 @@ class Worker:
                 self._store(job, [_failed(job, error)])
                 self._settle(job, "failed", error)
 
-    def _store(self, job: Job, measurements: Sequence[Measurement], attempt: int = 1) -> None:
-        self._settings.store.append(self._settings.run_id, job, measurements, attempt)
+    def _store(
+        self, job: Job, measurements: Sequence[Measurement], attempt: int = 1, lease: Lease | None = None
+    ) -> None:
+        self._settings.store.append(self._settings.run_id, job, measurements, attempt, lease)
 
     def _settle(self, job: Job, status: Status, error: BenchError | None = None) -> None:
         self.outcomes.append(Outcome(self._device.name, job, status, error))

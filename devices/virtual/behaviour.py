@@ -19,7 +19,15 @@ HYSTERESIS_C = 5.0
 THROTTLED_SHARE = 0.6
 """The highest clock that heat leaves, as a share of the cluster's."""
 _ARITHMETIC = (
-    ast.Expression | ast.BinOp | ast.UnaryOp | ast.Constant | ast.Name | ast.Load | ast.operator | ast.unaryop | ast.Call
+    ast.Expression
+    | ast.BinOp
+    | ast.UnaryOp
+    | ast.Constant
+    | ast.Name
+    | ast.Load
+    | ast.operator
+    | ast.unaryop
+    | ast.Call
 )
 _FUNCTIONS = {"int": int, "min": min, "max": max, "round": round}
 
@@ -109,11 +117,11 @@ class CpuTime:
 def _ticks() -> dict[int, int]:
     """User and system time of every process, in clock ticks (proc(5), fields 14 and 15 of stat)."""
     ticks = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit() and name != "1":
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit() and folder.name != "1":
             with suppress(OSError, ValueError, IndexError):
-                fields = Path("/proc", name, "stat").read_text().rpartition(")")[2].split()
-                ticks[int(name)] = int(fields[11]) + int(fields[12])
+                fields = (folder / "stat").read_text().rpartition(")")[2].split()
+                ticks[int(folder.name)] = int(fields[11]) + int(fields[12])
     return ticks
 
 

@@ -29,8 +29,9 @@ from devices.virtual.board import Board, build_tree, load_board
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
 # clone(2)
-_NEWNS, _NEWUTS, _NEWIPC, _NEWUSER, _NEWPID, _NEWNET = 0x20000, 0x4000000, 0x8000000, 0x10000000, 0x20000000, 0x40000000
-# The first 20 bytes of an aarch64 ELF file, and which of their bits count (Linux, Documentation/admin-guide/binfmt-misc).
+_NEWNS, _NEWUTS, _NEWIPC = 0x20000, 0x4000000, 0x8000000
+_NEWUSER, _NEWPID, _NEWNET = 0x10000000, 0x20000000, 0x40000000
+# The first 20 bytes of an aarch64 ELF file, and which of their bits count (Linux, admin-guide/binfmt-misc).
 _MAGIC = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
 _MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 SHOWN = frozenset({"bin", "dev", "etc", "lib", "lib32", "lib64", "libx32", "opt", "proc", "sbin", "sys", "usr", "var"})
@@ -201,7 +202,7 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _cover_proc(files: Path, proc: Path, board: Board) -> None:
-    """The board's processors and memory instead of this machine's. Load and uptime are this machine's: they are real."""
+    """The board's processors and memory instead of this machine's; load and uptime stay this machine's."""
     covers = {
         "cpuinfo": (files / "cpuinfo").read_text(),
         "meminfo": (files / "meminfo").read_text(),
@@ -229,7 +230,9 @@ def _add_user(board: Board, folder: Path, root: Path) -> None:
         ("shadow", f"{board.user}:*:19000:0:99999:7:::"),
     ):
         path = root / "etc" / name
-        others = [old for old in path.read_text().splitlines() if old.split(":")[2:3] != [str(_UID)] or name == "shadow"]
+        others = [
+            old for old in path.read_text().splitlines() if old.split(":")[2:3] != [str(_UID)] or name == "shadow"
+        ]
         path.write_text("\n".join([*others, line, ""]))
     (root / str(home).lstrip("/")).mkdir(parents=True, exist_ok=True)
     # On disk, so that it outlives a reboot as on a board.

@@ -1,9 +1,10 @@
 """Opening the result database: SQLite settings, the schema version, and the triggers that keep rows as they are."""
 
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, create_engine, event, func, inspect, select
+from sqlalchemy import Connection, Engine, Table, create_engine, event, func, inspect, select
 
 from harness.errors import UsageError
 from harness.store import schema
@@ -42,6 +43,8 @@ def open_schema(connection: Connection, url: str) -> None:
     if "schema_version" not in tables:
         raise UsageError(f"{url} is a database of something else (it has no table schema_version); name another file")
     found = connection.scalar(select(func.max(schema.schema_version.c.version)))
+    if found == 1:
+        return _upgrade_from_1(connection)
     if found != schema.VERSION:
         newer = "a newer bench wrote it: update bench" if (found or 0) > schema.VERSION else "an older bench wrote it"
         raise UsageError(f"{url} has schema version {found}, expected {schema.VERSION}: {newer}, or name another file")
@@ -50,8 +53,19 @@ def open_schema(connection: Connection, url: str) -> None:
 def _create_schema(connection: Connection) -> None:
     schema.metadata.create_all(connection)
     connection.execute(schema.schema_version.insert(), {"version": schema.VERSION})
+    _forbid_changes(connection, schema.APPEND_ONLY)
+
+
+def _upgrade_from_1(connection: Connection) -> None:
+    """Version 2 only adds a table."""
+    schema.leases.create(connection)
+    connection.execute(schema.schema_version.insert(), {"version": schema.VERSION})
+    _forbid_changes(connection, (schema.leases,))
+
+
+def _forbid_changes(connection: Connection, tables: Iterable[Table]) -> None:
     if connection.dialect.name == "sqlite":
-        for table in schema.APPEND_ONLY:
+        for table in tables:
             for verb in ("UPDATE", "DELETE"):
                 connection.exec_driver_sql(
                     f"CREATE TRIGGER {table.name}_no_{verb.lower()} BEFORE {verb} ON {table.name} "

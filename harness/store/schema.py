@@ -4,13 +4,14 @@ runs 1-n run_events        a run and when it started, finished or was interrupte
 runs n-m jobs (run_jobs)   a resumed run also lists jobs that an earlier one answered
 jobs 1-n launches          one row per process launch, failed attempts included
 launches 1-n samples       one row per metric and subject, all raw values
+leases                     who held a device when: a row when it is taken, renewed or given back
 
-History of VERSION: 1 (0.1.0) first.
+History of VERSION: 1 (0.1.0) first; 2 adds leases, nothing else changed.
 """
 
-from sqlalchemy import Column, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
+from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 1
+VERSION = 2
 
 metadata = MetaData()
 
@@ -80,4 +81,16 @@ samples = Table(
     Column("values", LargeBinary, nullable=False),  # raw values: little-endian float64
 )
 
-APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples)
+leases = Table(
+    "leases",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String(200), nullable=False, index=True),  # name in the inventory
+    Column("fence", Integer, nullable=False),  # grows by every lease of a device: who has an older one is late
+    Column("holder", String(200), nullable=False),
+    Column("event", String(16), nullable=False),  # taken | renewed | ended
+    Column("created", String(32), nullable=False),
+    Column("expires", Float, nullable=False),  # seconds since 1970, of the harness's clock
+)
+
+APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples, leases)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import InfrastructureError, UsageError
 from harness.job import Job, canonical_json
 from harness.measurement import Measurement
-from harness.store import schema
+from harness.store import leases, schema
 from harness.store.answers import (
     StoredMeasurement,
     append_launch,
@@ -26,6 +26,7 @@ from harness.store.answers import (
     read_measurements,
 )
 from harness.store.database import make_engine, open_schema
+from harness.store.leases import Lease
 
 State = Literal["started", "finished", "interrupted", "failed"]
 
@@ -123,16 +124,48 @@ class Store:
                 return run
         raise UsageError(f"no run {run_id!r} in {self.url}; `bench report` lists those there are")
 
+    # leases
+
+    def take_lease(self, device: str, holder: str, ttl_s: float, above: int = 0) -> Lease:
+        """Hold a device until `ttl_s` from now; DeviceBusy while somebody else holds it.
+
+        The fence is greater than every earlier one of the device, and than `above`: what the device itself saw last.
+        """
+        with self._transaction(write=True) as connection:
+            return leases.take(connection, device, holder, ttl_s, above)
+
+    def renew_lease(self, lease: Lease, ttl_s: float) -> Lease:
+        """The same lease with a later end; LeaseLost when it ran out or somebody else took the device."""
+        with self._transaction(write=True) as connection:
+            return leases.renew(connection, lease, ttl_s)
+
+    def end_lease(self, lease: Lease) -> None:
+        """Give the device back; nothing happens when it is not ours any more."""
+        with self._transaction(write=True) as connection:
+            leases.end(connection, lease)
+
     # answers
 
-    def append(self, run_id: str, job: Job, measurements: Sequence[Measurement], attempt: int = 1) -> None:
+    def append(
+        self,
+        run_id: str,
+        job: Job,
+        measurements: Sequence[Measurement],
+        attempt: int = 1,
+        lease: Lease | None = None,
+    ) -> None:
         """Add the launches of `measurements`, all or none of them, and link the job to the run.
+
+        With `lease` they are refused (LeaseLost) when it no longer holds: who comes late measured a device that was
+        not his.
 
         Launches add up over calls: a job is answered when it has as many without error as it wants. A measurement
         with `error` records one failed launch.
         """
         _check_keys(job, measurements)
         with self._transaction(write=True) as connection:
+            if lease is not None:
+                leases.check(connection, lease)
             link(connection, run_id, job)
             for number in range(max(max((len(m.launches) for m in measurements), default=0), 1)):
                 append_launch(connection, run_id, job, measurements, number, attempt)

@@ -54,6 +54,13 @@ elif command == "mm":
 elif command == "llm":
     say(type="llm", phase="prefill", tokens=128, threads=1, first_ns=2000, ns=[1000, 1001])
     say(type="llm", phase="decode", tokens=64, threads=1, first_ns=2000, ns=[1000, 1001])
+elif command == "lease":
+    say(type="lease", event="held", fence=int(options[options.index("--fence") + 1]), ttl_ms=30000)
+    for line in sys.stdin:
+        if line == "end\\n":
+            say(type="lease", event="restored", cause="end", restored=0, failed=[])
+            break
+        say(type="lease", event=line.split("\\t")[0].strip())
 say(type="done")
 '''
 
