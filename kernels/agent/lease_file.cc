@@ -85,7 +85,9 @@ Error LeaseFile::set_header(const LeaseHeader& header) {
 
 Error LeaseFile::append(Words words) {
   const std::string line = lease_line(words);
-  if (text_.size + line.size() > kMaxLeaseFile) return {ErrorCode::kIo, "the journal is full: 64 KiB of things to undo"};
+  if (text_.size + line.size() > kMaxLeaseFile || journal().size() == kMaxEntries) {
+    return error(ErrorCode::kIo, "the journal is full: it has %zu entries, expected up to %zu in 64 KiB", journal().size(), kMaxEntries);
+  }
   if (Error failed = write_at(static_cast<int64_t>(text_.size), line)) {
     if (ftruncate(file_, static_cast<off_t>(text_.size)) != 0) return failed;  // the line without an end is left out when it is read
     return failed;
