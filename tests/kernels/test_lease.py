@@ -1,4 +1,4 @@
-"""agent lease: whoever holds the device, what was changed is undone when he goes, however he goes (kernels/PROTOCOL.md)."""
+"""agent lease: what a harness changed on the device is undone when it goes, however it goes (kernels/PROTOCOL.md)."""
 
 import json
 import os
