@@ -19,6 +19,7 @@ MAX_LINES = 100_000
 Nanoseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 Duration = Annotated[int, Field(gt=0, lt=1 << 63)]
 Count = Annotated[int, Field(gt=0, lt=1 << 48)]
+Cpus = Annotated[list[Annotated[int, Field(ge=0, lt=4096)]], Field(max_length=4096)]
 Word = Annotated[str, Field(max_length=200)]
 
 
@@ -37,15 +38,19 @@ class Hello(Line):
     agent: Word
     command: Word
     pid: int
+    affinity: Cpus = []
+    """The CPUs that the process may use at its start; empty from an agent that does not say."""
 
 
 class Done(Line):
     type: Literal["done"]
+    cpus: Cpus = []
+    """The CPUs that the work could run on, read back from the kernel after it; empty where nothing was timed."""
 
 
 class AgentError(Line):
     type: Literal["error"]
-    code: Literal["usage", "model", "memory", "unsupported", "io"]
+    code: Literal["usage", "model", "memory", "unsupported", "io", "lease"]
     message: Annotated[str, Field(max_length=4000)]
 
 
@@ -86,6 +91,7 @@ def read_results(lines: Iterable[str], command: str, result: type[Result]) -> li
             f"the output of the agent's `{command}` was cut after {len(records)} lines: no done line; the process was "
             "killed or the connection was lost"
         )
+    _checked(Done, last, len(records))
     return [_checked(result, record, number) for number, record in enumerate(results, 2)]
 
 
@@ -136,6 +142,7 @@ AGENT_ERRORS: dict[str, tuple[type[BenchError], str]] = {
     "memory": (UnsupportedError, "the device has too little memory"),
     "unsupported": (UnsupportedError, "this device cannot run it"),
     "io": (InfrastructureError, "the agent could not read or write a file on the device"),
+    "lease": (InfrastructureError, "the lease on the device was lost"),
 }
 """Error code of the protocol -> what it means here."""
 

@@ -33,8 +33,9 @@ std::vector<int> parse_cpu_list(std::string_view text) {
   std::vector<int> cpus;
   while (!text.empty()) {
     std::string_view range = split(&text, ',');
+    const bool open = range.ends_with('-');
     int64_t first, last;
-    if (!parse_integer(split(&range, '-'), 0, CPU_SETSIZE - 1, &first)) return {};
+    if (open || !parse_integer(split(&range, '-'), 0, CPU_SETSIZE - 1, &first)) return {};
     if (!range.empty() && !parse_integer(range, first, CPU_SETSIZE - 1, &last)) return {};
     if (range.empty()) last = first;
     for (; first <= last; ++first) {

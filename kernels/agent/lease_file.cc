@@ -30,7 +30,7 @@ Error check_owner(const std::string& path, int file) {
   struct stat status;
   if (fstat(file, &status) != 0) return io_error("examine", path);
   if (status.st_uid == geteuid() && (status.st_mode & (S_IWGRP | S_IWOTH)) == 0) return {};
-  return error(ErrorCode::kLease, "the lease file %.200s can be written by another user: expected one of user %d that only he can write", path.c_str(),
+  return error(ErrorCode::kLease, "the lease file %.200s can be written by another user: expected one of user %d that nobody else can write", path.c_str(),
                static_cast<int>(geteuid()));
 }
 
@@ -60,7 +60,7 @@ Error LeaseFile::open(const std::string& path, bool* busy) {
   *busy = !lock(lock_);
   std::string text;
   if (Error failed = read_lease(path, lock_, &text)) return failed;
-  // An empty file is a new one, or one whose maker was killed before he could say who he is.
+  // An empty file is a new one, or one whose maker was killed before it wrote the header.
   if (!text.empty()) {
     if (Error failed = text_.parse(text)) return {failed.code, path.substr(0, 200) + ": " + failed.message};
   }
@@ -85,9 +85,12 @@ Error LeaseFile::set_header(const LeaseHeader& header) {
 
 Error LeaseFile::append(Words words) {
   const std::string line = lease_line(words);
-  if (text_.size + line.size() > kMaxLeaseFile) return {ErrorCode::kIo, "the journal is full: 64 KiB of things to undo"};
+  if (text_.size + line.size() > kMaxLeaseFile || journal().size() == kMaxEntries) {
+    return error(ErrorCode::kIo, "the journal is full: it has %zu entries, expected up to %zu in 64 KiB", journal().size(), kMaxEntries);
+  }
   if (Error failed = write_at(static_cast<int64_t>(text_.size), line)) {
-    if (ftruncate(file_, static_cast<off_t>(text_.size)) != 0) return failed;  // the line without an end is left out when it is read
+    // What was written of the line goes. Were it to stay, the next holder would find no end of it, or undo what was not done.
+    if (ftruncate(file_, static_cast<off_t>(text_.size)) != 0) failed.message += ", nor cut it";
     return failed;
   }
   text_.journal.push_back({std::move(words), static_cast<int64_t>(text_.size)});

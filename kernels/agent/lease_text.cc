@@ -9,6 +9,7 @@
 namespace {
 
 constexpr char kFirstLine[] = "bench-lease 1";
+constexpr size_t kMaxValue = 4096;  // a page: what the kernel gives of a knob
 
 Error damaged(const char* what) {
   return error(ErrorCode::kLease, "this is no lease file of version 1, or a damaged one (%s): name another file, or remove it when no lease is held", what);
@@ -63,7 +64,7 @@ bool parse_header(std::string_view text, LeaseHeader* header) {
 
 bool is_entry(const Words& words) {
   int64_t number;
-  if (words[0] == "write") return words.size() == 3;
+  if (words[0] == "write") return words.size() == 3 && words[2].size() <= kMaxValue;
   if (words[0] == "run") return words.size() >= 2;
   return words[0] == "mask" && words.size() == 4 && parse_integer(words[1], 1, INT32_MAX, &number) &&
          parse_integer(words[2], 0, INT64_MAX, &number) && !parse_cpu_list(words[3]).empty();

@@ -27,6 +27,7 @@
 
 constexpr size_t kLeaseHeader = 512;
 constexpr size_t kMaxLeaseFile = 64 << 10;
+constexpr size_t kMaxEntries = 256;     // a line that reports all of them as failed stays below 1 MiB
 constexpr size_t kMaxHolder = 128;  // escaped it is twice as long at most, and the header still fits
 
 using Words = std::vector<std::string>;

@@ -42,7 +42,7 @@ std::string undo_name(const Words& entry) {
   if (entry[0] != "run") return entry[0] + " " + entry[1];
   std::string name;
   for (const std::string& word : entry) name += (name.empty() ? "" : " ") + word;
-  return name.substr(0, 400);
+  return name.substr(0, 200);
 }
 
 // Field 22 of stat, the 20th after the name in parentheses, which may hold spaces and parentheses itself.

@@ -152,6 +152,7 @@ def test_a_stream_without_its_last_line_was_cut(golden: Golden, probe: str) -> N
         ("memory", UnsupportedError),
         ("unsupported", UnsupportedError),
         ("io", InfrastructureError),
+        ("lease", InfrastructureError),
     ],
 )
 def test_each_error_code_has_its_meaning_and_keeps_the_message(
@@ -167,6 +168,8 @@ def test_each_error_code_has_its_meaning_and_keeps_the_message(
         ("mm", 0, {"protocol": 2}, "speaks protocol 2, expected 1"),
         ("mm", 0, {"command": "llm"}, "the agent ran `llm`, expected `mm`"),
         ("mm", 0, {"type": "mm"}, "line 1 .* is no Hello line"),
+        ("mm", 0, {"affinity": [4096]}, "line 1 .* is no Hello line: affinity.0"),
+        ("mm", 3, {"cpus": [-1]}, "line 4 .* is no Done line: cpus.0"),
         ("mm", 1, {"ns": []}, "line 2 .* is no MmLine line: ns"),
         ("mm", 1, {"ns": [0]}, "ns.0"),
         ("mm", 1, {"ns": [1.5]}, "ns.0"),

@@ -59,7 +59,7 @@ def _cmake(*arguments: str) -> None:
         pytest.fail(f"cmake {' '.join(arguments)} failed:\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
 
 
-EXIT_STATUS = {"usage": 2, "model": 3, "memory": 4, "unsupported": 5, "io": 6}
+EXIT_STATUS = {"usage": 2, "model": 3, "memory": 4, "unsupported": 5, "io": 6, "lease": 7}
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), "usage", "info, spin, mm, llm or score"),
+        ((), "usage", "info, spin, mm, llm, score or lease"),
         (("lmm",), "usage", "unknown subcommand 'lmm'"),
         (("info", "--rot", "x"), "usage", "unknown option '--rot'"),
         (("info", "--root"), "usage", "--root needs a value"),

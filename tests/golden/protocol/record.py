@@ -5,6 +5,7 @@ The numbers are those of the machine that recorded them: tests look at their for
 
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 FOLDER = Path(__file__).resolve().parent
@@ -22,12 +23,28 @@ COMMANDS = {
     "error": ["score", "--model", TOKENS, "--tokens", TOKENS, "--window", "16"],
 }
 
+GOVERNOR = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
+LEASE = ["lease", "--fence", "12", "--holder", "lab 3, campaign 7"]
+CONVERSATION = ["beat", f"write\t{GOVERNOR}\tperformance", "undo\ttrue", "sing", "end"]
+"""What a harness says to `lease`, on a board that has one governor."""
+
 
 def main() -> None:
     agent = str(Path(sys.argv[1]).resolve())
     for name, options in COMMANDS.items():
         completed = subprocess.run([agent, *options], capture_output=True, text=True, check=False)
         (FOLDER / f"{name}.jsonl").write_text(completed.stdout)
+    (FOLDER / "lease.jsonl").write_text(hold_lease(agent))
+
+
+def hold_lease(agent: str) -> str:
+    with tempfile.TemporaryDirectory() as board:
+        governor = Path(board + GOVERNOR)
+        governor.parent.mkdir(parents=True)
+        governor.write_text("ondemand\n")
+        command = [agent, *LEASE, "--file", f"{board}/lease", "--root", board]
+        said = "".join(f"{line}\n" for line in CONVERSATION)
+        return subprocess.run(command, input=said, capture_output=True, text=True, check=True).stdout
 
 
 if __name__ == "__main__":
