@@ -32,7 +32,9 @@ _FINISH = """
 if [ -d "$2" ]; then echo "$2 is a folder" >&2; exit 1; fi
 if [ ! -f "$1" ]; then echo "$1 is no regular file" >&2; exit 1; fi
 size=$(wc -c <"$1") || exit 1
-if [ "$size" -ne "$3" ]; then echo "$size of $3 bytes arrived" >&2; exit 1; fi
+if [ "$size" -ne "$3" ]; then 
+  echo "$size of $3 bytes arrived; is the disk full? $(df -Pk "${1%/*}" | tail -n 1)" >&2; exit 1
+fi
 chmod "$4" "$1" && mv -f "$1" "$2"
 """
 
@@ -85,7 +87,8 @@ class Session:
         """Run a command, without a shell in between, standard input empty, in `home`.
 
         `on_line` gets each line of standard output as it comes; an exception it raises ends the command. At most
-        `max_bytes` of each stream are kept. A failing command is a Completed; raises CommandTimeout or ConnectionLost.
+        `max_bytes` of each stream are kept; who prints far more is killed. A failing command is a Completed; raises
+        CommandTimeout or ConnectionLost.
         """
         if not argv or any("\0" in argument for argument in argv):
             raise ValueError(f"expected a command and arguments without NUL, found {list(argv)!r}")

@@ -12,6 +12,11 @@ DEFAULT_TIMEOUT_S = 60.0
 DEFAULT_MAX_BYTES = 16 << 20
 """Bound on what one command may print: the longest honest answer, log-probabilities of a text, has a few MB."""
 
+MAX_DROPPED_BYTES = 64 << 20
+"""A command that prints so much beyond its bound is ended: after 512 MB paramiko would also fail to renew its keys."""
+KILLED = 137
+"""128 + SIGKILL."""
+
 OnLine = Callable[[str], None]
 
 
@@ -104,12 +109,18 @@ class Capture:
 
     def __init__(self, max_bytes: int, on_line: OnLine | None) -> None:
         self.truncated = False
+        self._dropped = 0
         self._max_bytes = max_bytes
         self._on_line = on_line
         self._stdout = bytearray()
         self._stderr = bytearray()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._line = ""
+
+    @property
+    def endless(self) -> bool:
+        """Whether so much came that the command had better be ended."""
+        return self._dropped > MAX_DROPPED_BYTES
 
     def feed_stdout(self, data: bytes) -> None:
         kept = self._keep(self._stdout, data)
@@ -136,6 +147,7 @@ class Capture:
 
     def _keep(self, stream: bytearray, data: bytes) -> bytes:
         kept = data[: self._max_bytes - len(stream)]
+        self._dropped += len(data) - len(kept)
         self.truncated = self.truncated or len(kept) < len(data)
         stream += kept
         return kept

@@ -39,7 +39,7 @@ class LocalTransport:
         deadline = time.monotonic() + timeout_s
         with process:
             try:
-                ended = _drain(process, capture, deadline) and _wait(process, deadline)
+                ended = _drain(process, capture, deadline) and (capture.endless or _wait(process, deadline))
             finally:
                 _kill_group(process)
         if not ended:
@@ -103,7 +103,7 @@ def _drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) 
     with selectors.DefaultSelector() as selector:
         selector.register(_stream(process.stdout), selectors.EVENT_READ, capture.feed_stdout)
         selector.register(_stream(process.stderr), selectors.EVENT_READ, capture.feed_stderr)
-        while selector.get_map():
+        while selector.get_map() and not capture.endless:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return False

@@ -19,7 +19,7 @@ import paramiko
 
 from devices.device import Device
 from devices.errors import CommandTimeout, ConnectionLost, TransferError
-from devices.transport.base import Capture, Completed, Conversation, OnLine
+from devices.transport.base import KILLED, Capture, Completed, Conversation, OnLine
 from devices.transport.connection import close, connect
 
 _CHUNK = 1 << 16
@@ -69,7 +69,7 @@ class SshTransport:
             raise self._lost(f"starting `{argv[0]}`") from error
         with channel:  # closing it is what kills the command
             ended = _drain(channel, capture, deadline)
-            status = channel.exit_status
+            status = KILLED if capture.endless else channel.exit_status
         if not ended:
             message = f"`{argv[0]}` was still running on {self._address} after {timeout_s:g} s and was killed"
             raise CommandTimeout(message, capture.stdout, capture.stderr)
@@ -180,7 +180,7 @@ def _drain(channel: paramiko.Channel, capture: Capture, deadline: float) -> bool
     """Read both streams until the command has ended (true) or the deadline has passed (false)."""
     readable = select.poll()
     readable.register(channel, select.POLLIN)
-    while not _ended(channel):
+    while not (_ended(channel) or capture.endless):
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             return False

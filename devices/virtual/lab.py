@@ -66,10 +66,18 @@ class VirtualBoard:
     def keeper(self) -> int | None:
         """The process that keeps the board running, if it is alive and still ours (numbers come round again)."""
         with suppress(OSError, ValueError):
-            pid = int((self.folder / "pid").read_text())
-            if str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+            pid, started = map(int, (self.folder / "pid").read_text().split())
+            if _started(pid) == started:
                 return pid
         return None
+
+    def inside(self, *argv: str) -> str:
+        """What a command prints that root runs on the board, without ssh: how faults are made."""
+        enter = ["nsenter", "-t", str(self.init), "-U", "-m", "-u", "-n", "-p", "-r", "-w", "--"]
+        done = subprocess.run([*enter, *argv], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise LabError(f"`{' '.join(argv)}` failed on {self.name}: {done.stderr.strip()[-500:]}")
+        return done.stdout
 
     @property
     def device(self) -> Device:
@@ -122,6 +130,8 @@ class Lab:
             unknown = set(names) - {board.name for board in stopped}
             if unknown:
                 raise LabError(f"no virtual board {', '.join(sorted(unknown))} is up; `bench lab status` lists them")
+            for board in stopped:
+                _kill(board)
             for board in stopped:
                 _stop(board)
         if not self.boards():
@@ -182,7 +192,7 @@ class Lab:
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 cwd="/",
             )
-        (folder / "pid").write_text(str(process.pid))
+        (folder / "pid").write_text(f"{process.pid} {_started(process.pid)}")
         return made
 
     def _free_index(self) -> int:
@@ -238,6 +248,14 @@ def _check_machine() -> None:
         )
 
 
+def _started(pid: int) -> int:
+    """When a living process began, in clock ticks since boot (proc(5), field 22 of stat); OSError if there is none."""
+    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    if state == "Z":
+        raise ProcessLookupError
+    return int(fields[18])
+
+
 def _make_key(path: Path) -> None:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(path)], check=True)
 
@@ -259,11 +277,8 @@ def _wait_until_it_answers(board: VirtualBoard) -> None:
 
 
 def _stop(board: VirtualBoard) -> None:
-    """Kill the keeper, with which everything of the board dies, and remove its folder and its cable."""
-    keeper = board.keeper
-    if keeper is not None:
-        os.kill(keeper, signal.SIGKILL)
-        _reap(keeper)
+    """Kill it, wait until all of it is gone, and remove its folder and its cable."""
+    _kill(board)
     deadline = time.monotonic() + 10.0
     while board.init is not None and Path(f"/proc/{board.init}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
@@ -271,7 +286,11 @@ def _stop(board: VirtualBoard) -> None:
     shutil.rmtree(board.folder)
 
 
-def _reap(pid: int) -> None:
-    """If it is a child of this very process, so that no zombie stays."""
-    with suppress(ChildProcessError):
-        os.waitpid(pid, 0)
+def _kill(board: VirtualBoard) -> None:
+    """Kill the keeper, with which everything of the board dies."""
+    keeper = board.keeper
+    if keeper is not None:
+        os.kill(keeper, signal.SIGKILL)
+        # If it is a child of this very process, no zombie stays.
+        with suppress(ChildProcessError):
+            os.waitpid(keeper, 0)

@@ -179,7 +179,7 @@ def _make_root(board: Board, config: Config, folder: Path) -> Path:
     build_tree(board, upper, config.cpus)
     files_of_proc = upper / "proc"
     files_of_proc.rename(memory / "proc")
-    _mount("-t", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", "overlay", str(root))
+    _mount("-t", "overlay", "-o", f"volatile,lowerdir=/,upperdir={upper},workdir={work}", "overlay", str(root))
     _mount("--rbind", "/dev", str(root / "dev"))
     for path in (path for path in root.iterdir() if path.is_dir() and path.name not in SHOWN):
         _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(path))
