@@ -10,16 +10,18 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 
-from devices.families.base import Facts, Shell, Snapshot
+from devices.families.base import Facts, Setting, Shell, Snapshot
 from devices.families.gather import Gathered, Notes, Unavailable, gather, printable
 from devices.families.linux import (
     CPUS,
     FACT_COMMANDS,
     FACT_FILES,
+    GOVERNOR_FILES,
     SNAPSHOT_FILES,
     Linux,
     cores,
     cpu_list,
+    governor_settings,
     linux_facts,
     linux_snapshot,
     machine_name,
@@ -73,7 +75,7 @@ _ASKED_COMMANDS: Mapping[str, Sequence[str]] = {
 
 
 class Phone(Linux):
-    """`tuning` is what any Linux offers: without root the governors cannot be set, and the settings then fail."""
+    """One family for both transports."""
 
     sensors: Sequence[str] = ("battery",)
 
@@ -83,6 +85,12 @@ class Phone(Linux):
 
     def snapshot(self, session: Shell) -> Snapshot:
         return phone_snapshot(gather(session, SNAPSHOT_FILES, _THERMAL, self.root))
+
+    def tuning(self, session: Shell) -> tuple[Setting, ...]:
+        """Governors where we are root; there is no sudo to ask on a phone."""
+        found = gather(session, GOVERNOR_FILES, {"user": ("id", "-u")}, self.root)
+        output = found.commands.get("user")
+        return governor_settings(found) if output is not None and output.text.strip() == "0" else ()
 
     def capabilities(self, session: Shell) -> Mapping[str, str]:
         """What can be asked over this transport: "" where it works, else the reason."""

@@ -143,7 +143,7 @@ def _version(found: Gathered, name: str) -> str:
 
 
 def _config(found: Gathered) -> str:
-    """As `sha256sum` shows it, 16 digits. Settings there move clocks, voltages and radios; `include` is not followed."""
+    """As `sha256sum` shows it, 16 digits. It sets clocks, voltages and radios; its `include` is not followed."""
     for path in _CONFIGS:
         if path in found.files:
             return hashlib.sha256(found.files[path].encode()).hexdigest()[:16]

@@ -37,7 +37,7 @@ class LocalTransport:
         deadline = time.monotonic() + timeout_s
         with process:
             try:
-                ended = _drain(process, capture, deadline) and _wait(process, deadline)
+                ended = drain(process, capture, deadline) and wait(process, deadline)
             finally:
                 _kill_group(process)
         if not ended:
@@ -63,7 +63,7 @@ class LocalTransport:
         pass
 
 
-def _drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) -> bool:
+def drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) -> bool:
     """Read both streams to their ends (true) or until the deadline has passed (false)."""
     with selectors.DefaultSelector() as selector:
         selector.register(_stream(process.stdout), selectors.EVENT_READ, capture.feed_stdout)
@@ -80,7 +80,7 @@ def _drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) 
     return True
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float) -> bool:
+def wait(process: subprocess.Popen[bytes], deadline: float) -> bool:
     """Whether a process that has closed its output also ends in time."""
     try:
         process.wait(max(0.01, deadline - time.monotonic()))
