@@ -38,7 +38,8 @@ class Device:
     """Where a device is and how to reach it; whether it answers is only known to a Session.
 
     `port`, `user` and `identity_file` None mean: what ~/.ssh/config says, or the defaults of ssh. `known_hosts` is read
-    in addition to the user's own. For the `replay` transport `host` is the path of the recording, for `adb` the serial number of the phone.
+    in addition to the user's own. `host` is the path of the recording for the transport `replay`, and the serial number
+    of the phone for `adb`.
     """
 
     name: str

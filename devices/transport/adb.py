@@ -30,6 +30,7 @@ from devices.transport.ssh import LEASH
 STALL_S = 30.0
 SLOWEST_BYTES_PER_S = 200_000
 """Of a file on its way over poor Wi-Fi; what takes longer has failed."""
+_HOME = 'cd "${HOME:-/}" 2>/dev/null'
 _NEXT_STEPS = {
     "unauthorized": "unlock the phone and accept this computer's key",
     "offline": "plug it in again, or `adb reconnect`",
@@ -62,7 +63,7 @@ class AdbTransport:
 
     def run(self, argv: Sequence[str], timeout_s: float, max_bytes: int, on_line: OnLine | None) -> Completed:
         capture = MarkedCapture(max_bytes, on_line)
-        if not self._call("shell", shlex.join(["sh", "-c", LEASH, "sh", *argv]), capture, timeout_s):
+        if not self._call("shell", f"{_HOME}; {shlex.join(['sh', '-c', LEASH, 'sh', *argv])}", capture, timeout_s):
             message = f"`{argv[0]}` was still running on {self._serial} after {timeout_s:g} s and was killed"
             raise CommandTimeout(message, capture.stdout, capture.stderr)
         return capture.finish(argv, self._status(capture, f"running `{argv[0]}`"))
@@ -100,7 +101,7 @@ class AdbTransport:
 
     def _call(self, service: str, command: str, capture: "MarkedCapture", timeout_s: float) -> bool:
         """Whether it ended in time. Our end of its standard input stays open until then: closing it kills it."""
-        argv = ["adb", "-s", self._serial, service, f"{command}; printf '\\n%s %d\\n' {capture.marker} $?"]
+        argv = ["adb", "-s", self._serial, service, f"{command}; printf '\\036%s %d\\n' {capture.marker} $?"]
         deadline = time.monotonic() + timeout_s
         try:
             process = subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -121,24 +122,29 @@ class AdbTransport:
 
 
 class MarkedCapture(Capture):
-    """A Capture whose last line is `MARKER STATUS`; that line is held back and not part of the output."""
+    """A Capture of output that ends with `MARKER STATUS`, which is no part of it. Lines are not kept waiting for it."""
 
     def __init__(self, max_bytes: int, on_line: OnLine | None) -> None:
         super().__init__(max_bytes, on_line)
         self.marker = f"status-{secrets.token_hex(8)}"
         self.status: int | None = None
         self._tail = b""
-        self._held = len(f"\r\n{self.marker} 255\r\n")
+        self._mark = b"\x1e" + self.marker.encode()
 
     def feed_stdout(self, data: bytes) -> None:
+        """Hold back only what can be the marker: its beginning, or all of it with a status."""
         self._tail += data
-        cut = max(0, len(self._tail) - self._held)
+        earliest = max(0, len(self._tail) - len(self._mark) - len(" 255\r\n"))
+        ends = (
+            i for i in range(earliest, len(self._tail)) if self._mark.startswith(self._tail[i : i + len(self._mark)])
+        )
+        cut = next(ends, len(self._tail))
         super().feed_stdout(self._tail[:cut])
         self._tail = self._tail[cut:]
 
     def end(self) -> None:
         """Take the status from what was held back, and hand on the rest; without a status, all of it."""
-        match = re.search(rb"\r?\n%s ([0-9]{1,3})\r?\n" % self.marker.encode(), self._tail)
+        match = re.search(re.escape(self._mark) + rb" ([0-9]{1,3})\r?\n", self._tail)
         if match is not None:
             self.status = int(match[1])
         super().feed_stdout(self._tail[: match.start()] if match else self._tail)

@@ -73,7 +73,7 @@ def test_older_boards_measure_no_current(name: str, tmp_path: Path, shell: Sessi
 
 
 def test_a_pi_5_that_refuses_gives_its_own_reason(pi5: Path, shell: Session) -> None:
-    (pi5 / "usr/bin/vcgencmd").write_text("#!/bin/sh\necho \"Can't open device file: /dev/vcio\"\n")
+    (pi5 / "usr/bin/vcgencmd").write_text('#!/bin/sh\necho "Can\'t open device file: /dev/vcio"\n')
     reason = Pmic(str(pi5)).find(shell).unavailable
     assert "usermod -aG video" in reason
     assert "no current sensing" not in reason
