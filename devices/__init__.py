@@ -5,6 +5,7 @@ from devices.doctor import Check, checks, diagnose
 from devices.errors import DeviceError
 from devices.families.base import Core, Facts
 from devices.inventory import Inventory, load_inventory
+from devices.placement import barred, resolve_placement
 from devices.session import Session, open_session
 from devices.survey import Sighting, survey
 from devices.transport.base import Completed
@@ -21,11 +22,13 @@ __all__ = [
     "Session",
     "Sighting",
     "Target",
+    "barred",
     "checks",
     "device_from_address",
     "diagnose",
     "load_inventory",
     "open_session",
     "placement_cpus",
+    "resolve_placement",
     "survey",
 ]

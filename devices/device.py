@@ -8,6 +8,8 @@ from devices.errors import InventoryError
 
 DEFAULT_ROOT = "~/.cache/edge-quant-bench"
 """The folder on the device that belongs to the bench; everything in it may be deleted."""
+ADB_ROOT = "/data/local/tmp/edge-quant-bench"
+"""The user `shell` has no home folder; this is where it may write files and run them."""
 SSH_PORT = 22
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -36,7 +38,8 @@ class Device:
     """Where a device is and how to reach it; whether it answers is only known to a Session.
 
     `port`, `user` and `identity_file` None mean: what ~/.ssh/config says, or the defaults of ssh. `known_hosts` is read
-    in addition to the user's own. For the `replay` transport `host` is the path of the recording.
+    in addition to the user's own. `host` is the path of the recording for the transport `replay`, and the serial number
+    of the phone for `adb`.
     """
 
     name: str

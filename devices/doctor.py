@@ -16,6 +16,7 @@ MEMORY_BYTES = 256 << 20
 CLOCK_S = 5.0
 """Durations come from the device's monotonic clock; its wall clock only has to put records into order."""
 LOAD_PER_CORE = 0.25
+_KEYS = {"local": "this machine", "adb": "adb has none: whoever has the serial number is believed"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def diagnose(device: Device, connect_timeout_s: float = 10.0) -> list[Check]:
     except DeviceError as error:
         return [_failed("reachable", error)]
     with session:
-        known = "this machine" if device.transport == "local" else "known, unchanged"
+        known = _KEYS.get(device.transport, "known, unchanged")
         return [Check("reachable", True, device.address), Check("host key", True, known), *checks(session)]
 
 

@@ -15,15 +15,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from devices.device import HOST, LOCAL, NAME, USER, Device, Target, placement_cpus
+from devices.device import ADB_ROOT, HOST, LOCAL, NAME, USER, Device, Target
 from devices.document import Document, Where, read_document
 from devices.errors import InventoryError
 from devices.families import FAMILIES
 from devices.inventory import nearest
+from devices.placement import check_placement
 from devices.transport import TRANSPORTS
 
 _SECRETS = ("password", "passwd", "pass", "passphrase", "secret", "token", "private_key", "sudo_password")
-_NEEDS_HOST = ("ssh", "replay")
+_NEEDS_HOST = ("ssh", "replay", "adb")
 
 
 def _one_of(kind: str, known: Iterable[str]) -> AfterValidator:
@@ -68,7 +69,7 @@ def _root(text: str) -> str:
 
 def _placement(text: str) -> str:
     try:
-        placement_cpus(text)
+        check_placement(text)
     except InventoryError as error:
         raise ValueError(str(error)) from error
     return text
@@ -153,7 +154,7 @@ def _device(document: Document, file: InventoryFile, name: str, entry: Entry) ->
         user=given.get("user"),
         identity_file=_resolve(folder, given.get("identity_file")),
         known_hosts=_resolve(folder, given.get("known_hosts")),
-        root=given.get("root", default.root),
+        root=given.get("root", ADB_ROOT if transport == "adb" else default.root),
         tags=tuple(dict.fromkeys(given["tags"])) or default.tags,
         target=Target(target.arch or "", target.isa, target.os) if target else default.target,
         placement=given.get("placement", default.placement),

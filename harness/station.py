@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from typing import Any
 
-from devices.device import Device, Target, placement_cpus
+from devices.device import Device, Target
 from devices.families.base import Facts
+from devices.placement import barred, resolve_placement
 from devices.session import open_session
 from harness.artifact import Artifact
 from harness.build import build_agent
-from harness.errors import InfrastructureError
+from harness.errors import InfrastructureError, UnsupportedError
 from harness.job import device_identity
 from harness.progress import Advance
 
@@ -27,7 +28,7 @@ class Station:
     @property
     def cpus(self) -> tuple[int, ...]:
         """Where the agent's threads are pinned; empty: nowhere."""
-        return placement_cpus(self.device.placement) or ()
+        return resolve_placement(self.device.placement, self.facts) or ()
 
 
 def open_station(device: Device, advance: Advance) -> Station:
@@ -35,10 +36,23 @@ def open_station(device: Device, advance: Advance) -> Station:
     advance(0, 2, f"{device.name}: facts")
     with open_session(device) as session:
         facts = session.facts()
+    check_cpus(device, facts)
     advance(1, 2, f"{device.name}: agent")
     agent = build_agent(target_of(device, facts))
     advance(2, 2, device.name)
     return Station(device, device_identity(device.name, facts, device.placement), facts, agent)
+
+
+def check_cpus(device: Device, facts: Facts) -> None:
+    """Raises InventoryError if the device lacks the CPUs of its placement, UnsupportedError if it bars us from them."""
+    kept_off = barred(resolve_placement(device.placement, facts), facts)
+    if kept_off:
+        cpus = ", ".join(map(str, kept_off))
+        group = f"cpuset {facts.cpuset}" if facts.cpuset else "a cpuset or taskset"
+        raise UnsupportedError(
+            f"{device.name}: placement {device.placement!r} needs CPUs {cpus}, but {group} allows {facts.affinity}; "
+            "bring the app to the front or log in outside of it, or choose another placement"
+        )
 
 
 def target_of(device: Device, facts: Facts) -> Target:

@@ -2,8 +2,12 @@
 
 from devices.families.base import Family
 from devices.families.linux import Linux
+from devices.families.phone import Phone
+from devices.families.pi import Pi
 
 FAMILIES: dict[str, Family] = {
     "linux": Linux(),
     "local": Linux(),  # this machine is a Linux machine like others; only its transport differs
+    "phone": Phone(),
+    "pi": Pi(),
 }

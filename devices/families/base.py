@@ -19,6 +19,7 @@ class Core:
     online: bool = True
     capacity: int | None = None  # 1024 = the fastest core of this device (kernel ABI, cpu_capacity)
     max_khz: int | None = None
+    part: int | None = None  # Main ID Register: which design of its implementer; a core that is off does not say
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,9 @@ class Facts:
     affinity: str | None = None
     """CPUs that our processes may use, as the kernel lists them: `0-3,6`."""
 
+    cpuset: str | None = None
+    """The control group that sets `affinity` (cpuset(7)), such as `/background` of Android."""
+
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -73,7 +77,7 @@ class Facts:
     @property
     def state(self) -> dict[str, Any]:
         """What changes without making old measurements stale."""
-        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "governors", "affinity")
+        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "governors", "affinity", "cpuset")
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -83,7 +87,10 @@ class Facts:
 
     @property
     def clusters(self) -> tuple[tuple[int, ...], ...]:
-        """Ids of like cores, the slowest group first."""
+        """Ids of like cores, the slowest group first.
+
+        Cores that differ only in their design are told apart too; which of those is faster, the kernel does not say.
+        """
         kinds = sorted({_speed(core) for core in self.cores})
         return tuple(tuple(core.id for core in self.cores if _speed(core) == kind) for kind in kinds)
 
@@ -94,8 +101,8 @@ class Facts:
         return data | {name: f"unavailable: {reason}" for name, reason in reasons.items()}
 
 
-def _speed(core: Core) -> tuple[int, int]:
-    return core.capacity or 0, core.max_khz or 0
+def _speed(core: Core) -> tuple[int, int, int]:
+    return core.capacity or 0, core.max_khz or 0, core.part or 0
 
 
 class Shell(Protocol):

@@ -117,8 +117,13 @@ def linux_facts(found: Gathered, **more: Any) -> Facts:
         "governors": notes.get("governors", lambda: _governors(found)) or (),
         "affinity": notes.get("affinity", lambda: next(_labelled(found, "/proc/self/status", "Cpus_allowed_list"))),
     }
-    given = more.pop("unavailable", {})
-    return Facts(**(facts | more | {"unavailable": notes.unavailable | dict(given)}))
+    return Facts(**(facts | more | {"unavailable": _reasons(notes, more)}))
+
+
+def _reasons(notes: Notes, more: Mapping[str, Any]) -> dict[str, str]:
+    """What stays unknown: not what a family found by other means."""
+    unknown = {name: reason for name, reason in notes.unavailable.items() if more.get(name) is None}
+    return unknown | dict(more.get("unavailable", {}))
 
 
 def cores(found: Gathered) -> tuple[Core, ...]:
@@ -134,10 +139,24 @@ def cores(found: Gathered) -> tuple[Core, ...]:
     def value(cpu: int, name: str) -> int | None:
         return natural(found.files.get(f"{CPUS}/cpu{cpu}/{name}", "").strip())
 
+    parts = _parts(found)
     return tuple(
-        Core(cpu, cpu in online, value(cpu, "cpu_capacity"), value(cpu, "cpufreq/cpuinfo_max_freq"))
+        Core(cpu, cpu in online, value(cpu, "cpu_capacity"), value(cpu, "cpufreq/cpuinfo_max_freq"), parts.get(cpu))
         for cpu in sorted(present)[:MAX_CORES]
     )
+
+
+def _parts(found: Gathered) -> dict[int, int]:
+    """Designs of the cores that are on, by CPU: in /proc/cpuinfo of Arm a line `CPU part` follows each `processor`."""
+    parts: dict[int, int] = {}
+    cpu: int | None = None
+    for line in found.files.get("/proc/cpuinfo", "").splitlines():
+        name, _, value = (word.strip() for word in line.partition(":"))
+        if name == "processor":
+            cpu = natural(value)
+        elif name == "CPU part" and cpu is not None:
+            parts[cpu] = _hexadecimal(value)
+    return parts
 
 
 def cpu_list(text: str) -> frozenset[int]:
@@ -171,8 +190,7 @@ def linux_snapshot(found: Gathered, **more: Any) -> Snapshot:
     }
     for name in ("flags", "counters"):
         snapshot[name] |= more.pop(name, {})
-    given = more.pop("unavailable", {})
-    return Snapshot(**(snapshot | more | {"unavailable": notes.unavailable | dict(given)}))
+    return Snapshot(**(snapshot | more | {"unavailable": _reasons(notes, more)}))
 
 
 def temperatures(found: Gathered) -> dict[str, float]:
@@ -310,7 +328,11 @@ def _machine(found: Gathered) -> str:
             reasons.append(str(reason))
     if not known:
         raise Unavailable("; ".join(reasons))
-    # machine-id(5) asks to show it only hashed with a key of the application.
+    return machine_name(*known)
+
+
+def machine_name(*known: str) -> str:
+    """What is shown in place of a unit's numbers: machine-id(5) asks for a hash with a key of the application."""
     return hashlib.blake2b("\n".join(known).encode(), key=_APPLICATION, digest_size=8).hexdigest()
 
 

@@ -20,6 +20,12 @@ def _ssh(device: Device, connect_timeout_s: float) -> Transport:
     return SshTransport.connect(device, connect_timeout_s)
 
 
+def _adb(device: Device, connect_timeout_s: float) -> Transport:
+    from devices.transport.adb import AdbTransport
+
+    return AdbTransport.connect(device, connect_timeout_s)
+
+
 def _replay(device: Device, connect_timeout_s: float) -> Transport:
     from devices.transport.replay import ReplayTransport
 
@@ -30,4 +36,5 @@ TRANSPORTS: dict[str, Callable[[Device, float], Transport]] = {
     "local": _local,
     "ssh": _ssh,
     "replay": _replay,
+    "adb": _adb,
 }

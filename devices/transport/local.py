@@ -39,7 +39,7 @@ class LocalTransport:
         deadline = time.monotonic() + timeout_s
         with process:
             try:
-                ended = _drain(process, capture, deadline) and (capture.endless or _wait(process, deadline))
+                ended = drain(process, capture, deadline) and (capture.endless or wait(process, deadline))
             finally:
                 _kill_group(process)
         if not ended:
@@ -49,37 +49,7 @@ class LocalTransport:
         return capture.finish(argv, returncode if returncode >= 0 else 128 - returncode)
 
     def converse(self, argv: Sequence[str]) -> Conversation:
-        try:
-            process = subprocess.Popen(
-                argv,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                cwd=Path.home(),
-                start_new_session=True,
-                bufsize=0,
-            )
-        except OSError as error:
-            raise CommandError(f"`{argv[0]}` cannot be started: {error.strerror}") from error
-        stdin, stdout = _stream(process.stdin), _stream(process.stdout)
-
-        def read(timeout_s: float) -> bytes:
-            with selectors.DefaultSelector() as selector:
-                selector.register(stdout, selectors.EVENT_READ)
-                if not selector.select(timeout_s):
-                    raise TimeoutError
-            return os.read(stdout.fileno(), _CHUNK)
-
-        def close() -> None:
-            stdin.close()
-            try:
-                process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                _kill_group(process)
-                process.wait()
-            stdout.close()
-
-        return Conversation(stdin.write, read, close)
+        return converse(argv)
 
     def put(self, local: Path, remote: str) -> None:
         try:
@@ -98,7 +68,42 @@ class LocalTransport:
         pass
 
 
-def _drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) -> bool:
+def converse(argv: Sequence[str]) -> Conversation:
+    """With a process of this machine; raises CommandError."""
+    try:
+        process = subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path.home(),
+            start_new_session=True,
+            bufsize=0,
+        )
+    except OSError as error:
+        raise CommandError(f"`{argv[0]}` cannot be started: {error.strerror}") from error
+    stdin, stdout = _stream(process.stdin), _stream(process.stdout)
+
+    def read(timeout_s: float) -> bytes:
+        with selectors.DefaultSelector() as selector:
+            selector.register(stdout, selectors.EVENT_READ)
+            if not selector.select(timeout_s):
+                raise TimeoutError
+        return os.read(stdout.fileno(), _CHUNK)
+
+    def close() -> None:
+        stdin.close()
+        try:
+            process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            _kill_group(process)
+            process.wait()
+        stdout.close()
+
+    return Conversation(stdin.write, read, close)
+
+
+def drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) -> bool:
     """Read both streams to their ends (true) or until the deadline has passed (false)."""
     with selectors.DefaultSelector() as selector:
         selector.register(_stream(process.stdout), selectors.EVENT_READ, capture.feed_stdout)
@@ -115,7 +120,7 @@ def _drain(process: subprocess.Popen[bytes], capture: Capture, deadline: float) 
     return True
 
 
-def _wait(process: subprocess.Popen[bytes], deadline: float) -> bool:
+def wait(process: subprocess.Popen[bytes], deadline: float) -> bool:
     """Whether a process that has closed its output also ends in time."""
     try:
         process.wait(max(0.01, deadline - time.monotonic()))

@@ -78,6 +78,9 @@ class Board(BaseModel):
     user: str = "bench"
     cores: Annotated[list[Cluster], Field(min_length=1)]
     files: dict[str, str] = {}
+    absent: list[str] = []
+    """Files that other boards have, and that this one does not show."""
+
     links: dict[str, str] = {}
     commands: dict[str, str] = {}
     dynamics: Dynamics = Dynamics()
@@ -105,6 +108,8 @@ def build_tree(board: Board, root: Path, cpus: int | None = None) -> None:
     kinds = cores_of(board, cpus)
     for path, text in (_defaults(board, len(kinds)) | _cpu_files(kinds) | board.files).items():
         _place(root, path).write_bytes(text.encode())
+    for path in board.absent:
+        _place(root, path).unlink()
     for first, domain in _domains(kinds).items():
         for cpu in domain:
             _place(root, f"/sys/devices/system/cpu/cpu{cpu}/cpufreq").symlink_to(f"../cpufreq/policy{first}")

@@ -68,7 +68,43 @@ def local(tmp_path: Path) -> Iterator[Session]:
         yield session
 
 
-@pytest.fixture(params=["local", "ssh", "ssh_without_sftp"])
+# Stands in for Android's adb: records its arguments, runs on this machine what the phone would run. As adb does, it
+# joins the arguments of `shell` with blanks, and `exec-out` has one stream and no status. ADB_OLD is one before shell
+# protocol v2.
+ADB = """#!/bin/sh
+{ printf '%s\\0' "$@"; printf '\\n'; } >>"$ADB_LOG"
+shift 2
+case "$1" in
+  get-state) [ -z "$ADB_SAYS" ] && echo device || { echo "error: $ADB_SAYS" >&2; exit 1; } ;;
+  push) cp "$2" "$3" && echo "1 file pushed" ;;
+  shell) shift; if [ -n "$ADB_OLD" ]; then sh -c "$*" 2>&1; exit 0; else exec sh -c "$*"; fi ;;
+  exec-out) shift; sh -c "$*" 2>&1 </dev/null; exit 0 ;;
+esac
+"""
+
+
+@pytest.fixture
+def adb_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts the stand-in first on PATH; its calls are in this file."""
+    program = tmp_path / "bin" / "adb"
+    program.parent.mkdir()
+    program.write_text(ADB)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+    monkeypatch.setenv("ADB_LOG", str(tmp_path / "adb.log"))
+    for name in ("ADB_SAYS", "ADB_OLD"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "adb.log"
+
+
+@pytest.fixture
+def adb(tmp_path: Path, adb_log: Path) -> Iterator[Session]:
+    device = Device(name="phone", family="phone", transport="adb", host="SERIAL", root=str(tmp_path / "root"))
+    with open_session(device) as session:
+        yield session
+
+
+@pytest.fixture(params=["local", "ssh", "ssh_without_sftp", "adb"])
 def session(request: pytest.FixtureRequest) -> Session:
     """Every claim about a Session holds on every transport."""
     opened: Session = request.getfixturevalue(request.param)

@@ -274,3 +274,17 @@ def test_a_chain_of_templates_is_followed_to_its_end(tmp_path_factory: pytest.Te
         return
     assert device.user == user
     assert device.tags == tuple(f"x{n}" for n in reversed(range(12)))
+
+
+def test_a_phone_over_adb_has_a_folder_where_it_may_run_programs(write: Write) -> None:
+    text = "version: 1\ndevices:\n  p: {family: phone, transport: adb, host: R58M123ABC, placement: big+mid}\n"
+    device = load_inventory(write(text)).pick("p")
+    assert (device.host, device.address, device.placement) == ("R58M123ABC", "R58M123ABC", "big+mid")
+    assert device.root == "/data/local/tmp/edge-quant-bench"
+    own = load_inventory(write(text.replace("placement", "root: /data/local/tmp/x, placement"))).pick("p")
+    assert own.root == "/data/local/tmp/x"
+
+
+def test_adb_needs_the_serial_number(write: Write) -> None:
+    with pytest.raises(InventoryError, match=r"expected `host`.*its transport is adb"):
+        load_inventory(write("version: 1\ndevices:\n  p: {transport: adb}\n"))

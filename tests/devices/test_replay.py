@@ -59,11 +59,12 @@ def test_an_inventory_can_list_a_recording(recording: Path, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("name", TRANSPORTS)
-def test_every_transport_opens_a_session(name: str, recording: Path, ssh: Session) -> None:
+def test_every_transport_opens_a_session(name: str, recording: Path, ssh: Session, adb: Session) -> None:
     devices = {
         "local": Device(name="x", transport="local"),
         "ssh": ssh.device,
         "replay": Device(name="x", transport="replay", host=str(recording)),
+        "adb": adb.device,
     }
     with open_session(devices[name]) as session:
         assert session.run(["uname", "-m"]).stdout.strip()

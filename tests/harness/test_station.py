@@ -1,0 +1,49 @@
+"""A station pins its threads to cores that exist and that it may use, or does not open."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.station
+from devices import Core, Device, Facts
+from devices.errors import InventoryError
+from harness.artifact import Artifact, artifact_of
+from harness.errors import UnsupportedError
+from harness.station import Station, check_cpus, open_station
+
+CORES = tuple(Core(cpu, capacity=1024 if cpu > 3 else 400) for cpu in range(6))
+FACTS = Facts(arch="aarch64", cores=CORES, affinity="0-5", cpuset="/top-app")
+PHONE = Device("phone", placement="big")
+
+
+def test_the_cores_are_those_of_this_device(tmp_path: Path) -> None:
+    file = tmp_path / "agent"
+    file.write_bytes(b"x")
+    assert Station(PHONE, {}, FACTS, artifact_of("agent", file)).cpus == (4, 5)
+    assert Station(Device("x"), {}, FACTS, artifact_of("agent", file)).cpus == ()
+
+
+def test_cores_that_the_cpuset_forbids_stop_the_station() -> None:
+    behind = Facts(cores=CORES, affinity="0-3", cpuset="/background")
+    with pytest.raises(UnsupportedError, match=r"needs CPUs 4, 5, but cpuset /background allows 0-3"):
+        check_cpus(PHONE, behind)
+    check_cpus(Device("phone", placement="little"), behind)
+    check_cpus(Device("phone"), behind)
+
+
+def test_a_word_without_cores_stops_the_station() -> None:
+    with pytest.raises(InventoryError, match="no prime cores"):
+        check_cpus(Device("phone", placement="prime"), FACTS)
+
+
+def test_a_station_is_checked_before_its_agent_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+    def build(*_: Any) -> Artifact:
+        raise AssertionError("built")
+
+    monkeypatch.setattr(harness.station, "build_agent", build)
+    advance: Callable[[int, int, str], None] = lambda done, total, what: None  # noqa: E731  a stub
+    everywhere = Device("local", family="local", transport="local", placement="cpus=4095")
+    with pytest.raises(InventoryError, match="CPUs 4095 are not there or off"):
+        open_station(everywhere, advance)
