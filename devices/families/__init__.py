@@ -1,9 +1,11 @@
 """FAMILIES: the kinds of devices, by what they can be asked."""
 
 from devices.families.base import Family
+from devices.families.jetson import Jetson
 from devices.families.linux import Linux
 
 FAMILIES: dict[str, Family] = {
+    "jetson": Jetson(),
     "linux": Linux(),
     "local": Linux(),  # this machine is a Linux machine like others; only its transport differs
 }
