@@ -82,15 +82,14 @@ _TOTALS = (
     Total(("POM_5V_IN",), "module, without the carrier board"),
     Total(
         ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0"),
-        "three rails of the module, without the carrier board; memory (VDDQ_VDD2_1V8AO) is counted only as far as it is "
-        "fed from VIN_SYS_5V0",
-        "AGX Orin has no input rail: the total is the sum of three; whether the memory rail is a part of VIN_SYS_5V0 is "
-        "not documented, so it stays apart",
+        "three rails of the module, without the carrier board; the memory rail VDDQ_VDD2_1V8AO is not added",
+        "AGX Orin has no input rail: the total is the sum of three; whether VIN_SYS_5V0 feeds the memory rail is not "
+        "documented",
     ),
     Total(
         ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
         "estimate of the module, without the carrier board",
-        "AGX Xavier has no input rail: the total is the sum of six, an estimate, since what SYS5V includes is contested",
+        "AGX Xavier has no input rail: the total is a sum of six, and an estimate: what SYS5V includes is contested",
     ),
 )
 """The first whose rails are all there. Nothing else is a total: another rail is never taken for it."""
@@ -224,7 +223,8 @@ def _step_note(rails: tuple[Rail, ...], counted: tuple[str, ...]) -> str:
     if not steps:
         return "the resolution is not known: neither the kernel nor the table of modules has the shunts"
     name = max(steps, key=lambda rail: steps[rail])
-    return f"a difference below {steps[name] * 1e3:.0f} mW is less than one step of {name}: only the mean of many samples shows it"
+    step = f"a difference below {steps[name] * 1e3:.0f} mW is less than one step of {name}"
+    return f"{step}: only the mean of many samples can show it"
 
 
 def _averaging_note(found: Gathered) -> str:
