@@ -1,6 +1,6 @@
 """Debian packages of another architecture, without telling this machine's dpkg of it: a private configuration of apt.
 
-Needs no root. The release is always bookworm, whatever the host runs: the kernel's modules are built against its headers.
+Needs no root. The release is always bookworm, whatever the host runs: its kernel and headers are what we know.
 """
 
 import os

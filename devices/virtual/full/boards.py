@@ -94,7 +94,18 @@ _PI5 = Board(
     compatible=("raspberrypi,5-model-b", "brcm,bcm2712"),
     serial="virtual-pi5",
     cpu="cortex-a76,midr=0x414fd0b1",
-    opp_khz=(1_500_000, 1_600_000, 1_700_000, 1_800_000, 1_900_000, 2_000_000, 2_100_000, 2_200_000, 2_300_000, 2_400_000),
+    opp_khz=(
+        1_500_000,
+        1_600_000,
+        1_700_000,
+        1_800_000,
+        1_900_000,
+        2_000_000,
+        2_100_000,
+        2_200_000,
+        2_300_000,
+        2_400_000,
+    ),
     zones=(Zone(0x48, "cpu-thermal", ambient_mc=50_000, rise_mc=40_000, time_constant_ms=15_000, throttle_mc=85_000),),
 )
 

@@ -1,4 +1,4 @@
-"""The device tree of a board: QEMU's own, with the name, the clock, the chips and the thermal zones of the real board."""
+"""The device tree of a board: QEMU's own, with name, clock, chips and thermal zones of the real board."""
 
 import re
 import subprocess
@@ -50,7 +50,9 @@ def _nodes(board: Board) -> str:
     opps = "".join(f"opp-{khz}000 {{ opp-hz = /bits/ 64 <{khz}000>; }};\n" for khz in board.opp_khz)
     chips = "".join(_ina3221(address, list(rails)) for address, rails in groupby(board.rails, lambda r: r.address))
     return f"""
-cpu_clock: cpu-clock {{ compatible = "vboard,cpu-clock"; #clock-cells = <0>; clock-frequency = <{board.opp_khz[-1]}000>; }};
+cpu_clock: cpu-clock {{
+compatible = "vboard,cpu-clock"; #clock-cells = <0>; clock-frequency = <{board.opp_khz[-1]}000>;
+}};
 opps: opp-table {{ compatible = "operating-points-v2"; opp-shared; {opps} }};
 i2c-stub {{
 compatible = "vboard,i2c-stub"; #address-cells = <1>; #size-cells = <0>;
@@ -90,9 +92,14 @@ def _thermal_zone(zone: Zone) -> str:
     trips = f'critical {{ temperature = <{zone.critical_mc}>; hysteresis = <0>; type = "critical"; }};'
     cooling = ""
     if zone.throttle_mc:
-        throttle = f"throttle_{zone.address:x}"
-        trips += f'{throttle}: sw-throttle {{ temperature = <{zone.throttle_mc}>; hysteresis = <2000>; type = "passive"; }};'
-        cooling = f"cooling-maps {{ map0 {{ trip = <&{throttle}>; cooling-device = <&cpu0 0xffffffff 0xffffffff>; }}; }};"
+        trips += (
+            f"throttle_{zone.address:x}: sw-throttle {{ temperature = <{zone.throttle_mc}>; "
+            'hysteresis = <2000>; type = "passive"; };'
+        )
+        cooling = (
+            f"cooling-maps {{ map0 {{ trip = <&throttle_{zone.address:x}>; "
+            "cooling-device = <&cpu0 0xffffffff 0xffffffff>; }; };"
+        )
     return (
         f"{zone.type} {{ polling-delay-passive = <250>; polling-delay = <1000>; "
         f"thermal-sensors = <&sensor_{zone.address:x}>; trips {{ {trips} }}; {cooling} }};\n"

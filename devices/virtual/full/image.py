@@ -2,9 +2,9 @@
 
 home/full/<key>/
   Image  initrd  <board>.dtb  host_key.pub  client_key  manifest.json
-  snapshots/<board>[-icount]     made by machine.py
+  snapshots/     made by machine.py
 
-The key is a hash of all versions and sources. A finished image with our sources and this QEMU is taken as it is, without
+The key is a hash of all versions and sources. A finished image of our sources and this QEMU is taken as it is, without
 asking the network whether Debian has newer packages: delete its folder to have it made anew.
 """
 
@@ -57,8 +57,8 @@ OUR_MODULES = ("vboard-clock", "i2c-stub", "vboard-chips", "ina3221")
 MODULES_AFTER = ("drivers/hwmon/lm75",)
 KERNEL_SOURCES = ("drivers/hwmon/ina3221.c", "drivers/i2c/i2c-stub.c")
 
-# Plain i2c-stub has no node in the device tree and takes any free bus number; with both, the drivers find labels, shunts
-# and thermal zones as on the real board, at 1-0040. Each pair is (text of Debian's source, which occurs once; ours).
+# Plain i2c-stub has no node in the device tree and takes any free bus number; with both, the drivers find labels,
+# shunts and thermal zones as on the real board, at 1-0040. Each pair: text of Debian's source, found once, and ours.
 I2C_STUB_CHANGES = (
     ("#include <linux/slab.h>\n", "#include <linux/slab.h>\n#include <linux/of.h>\n"),
     (
@@ -74,6 +74,8 @@ I2C_STUB_CHANGES = (
 )
 
 _HERE = Path(__file__).parent
+_SOURCES = ("boards.py", "cpio.py", "device_tree.py", "image.py")
+_MAKING = "making-"
 _PASSWD = b"root:x:0:0:root:/root:/bin/sh\nbench:x:1000:1000:bench:/home/bench:/bin/sh\n"
 _OS_RELEASE = b'PRETTY_NAME="Virtual board (Debian 12 kernel, busybox)"\nID=vboard\n'
 
@@ -115,7 +117,7 @@ class Image:
 
 
 def prepare(home: Path, on_step: OnStep = lambda step: None) -> Image:
-    """The image below `home`; made if there is none. Raises ToolsMissing or ImageError. `on_step` gets a line per step."""
+    """The image below `home`; made if there is none. Raises ToolsMissing or ImageError."""
     check_host_tools()
     sources, qemu = sources_sha256(), qemu_version()
     found = _finished(home, sources, qemu)
@@ -123,6 +125,8 @@ def prepare(home: Path, on_step: OnStep = lambda step: None) -> Image:
         return found
     with _locked(home / "full" / "prepare.lock"):
         found = _finished(home, sources, qemu)  # another process may have made it while we waited
+        for left in (home / "full").glob(f"{_MAKING}*"):  # by a process that was killed: nobody else is making one now
+            shutil.rmtree(left)
         return found or _make(home, sources, qemu, on_step)
 
 
@@ -146,9 +150,9 @@ def qemu_version() -> str:
 
 
 def sources_sha256() -> str:
-    """Hash of everything in this folder that an image or a snapshot is made from."""
+    """Hash of everything in this folder that an image is made from."""
     digest = hashlib.sha256()
-    files = [*_HERE.glob("*.py"), *(_HERE / "guest").iterdir(), *(_HERE / "modules").iterdir()]
+    files = [*map(_HERE.joinpath, _SOURCES), *(_HERE / "guest").iterdir(), *(_HERE / "modules").iterdir()]
     for path in sorted(path for path in files if path.is_file()):
         content = path.read_bytes()
         digest.update(f"{path.relative_to(_HERE)} {len(content)}\n".encode() + content)
@@ -166,7 +170,7 @@ def _finished(home: Path, sources: str, qemu: str) -> Image | None:
 
 
 def _make(home: Path, sources: str, qemu: str, on_step: OnStep) -> Image:
-    with tempfile.TemporaryDirectory(dir=home / "full", prefix="making-") as name:
+    with tempfile.TemporaryDirectory(dir=home / "full", prefix=_MAKING) as name:
         work = Path(name)
         on_step("reading Debian's package lists")
         apt = Apt(work / "apt")
@@ -192,6 +196,7 @@ def _make(home: Path, sources: str, qemu: str, on_step: OnStep) -> Image:
         for board in BOARDS.values():
             make_device_tree(board, ready)
         (ready / "manifest.json").write_text(manifest)
+        shutil.rmtree(image.folder, ignore_errors=True)  # it was not finished, else it would have been found
         ready.replace(image.folder)
     return image
 
@@ -208,8 +213,8 @@ def _kernel_packages(kernel: str) -> tuple[tuple[str, ...], str]:
     """What is needed to run it and to build modules for it, and the package of its sources."""
     series = ".".join(kernel.split(".")[:2])
     common = kernel.removesuffix("-arm64") + "-common"
-    needed = (f"linux-image-{kernel}", f"linux-headers-{kernel}", f"linux-headers-{common}", f"linux-kbuild-{series}:amd64")
-    return needed, f"linux-source-{series}"
+    headers = (f"linux-headers-{kernel}", f"linux-headers-{common}", f"linux-kbuild-{series}:amd64")
+    return (f"linux-image-{kernel}", *headers), f"linux-source-{series}"
 
 
 def _build_modules(root: Path, kernel: str, folder: Path) -> dict[str, bytes]:
@@ -220,7 +225,8 @@ def _build_modules(root: Path, kernel: str, folder: Path) -> dict[str, bytes]:
     makefile = headers / "Makefile"
     makefile.write_text(makefile.read_text().replace("/usr/src", str(root / "usr/src")))
     cross = "aarch64-linux-gnu-"
-    _run(["make", "-C", str(headers), f"M={folder}", "ARCH=arm64", f"CROSS_COMPILE={cross}", f"CC={cross}gcc", "modules"], folder)
+    tools = ("ARCH=arm64", f"CROSS_COMPILE={cross}", f"CC={cross}gcc")
+    _run(["make", "-C", str(headers), f"M={folder}", *tools, "modules"], folder)
     for module in OUR_MODULES:
         _run([f"{cross}strip", "--strip-debug", f"{module}.ko"], folder)
     return {module: (folder / f"{module}.ko").read_bytes() for module in OUR_MODULES}
@@ -242,7 +248,7 @@ def _take_kernel_sources(root: Path, folder: Path) -> None:
 
 
 def _make_keys(ready: Path) -> tuple[bytes, bytes]:
-    """Keys of the machine and of who may log in; returns the machine's for dropbear, and the line of authorized_keys."""
+    """Keys of the machine and of who may log in; returns the first for dropbear, the second for authorized_keys."""
     from cryptography.hazmat.primitives import serialization as s
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -291,8 +297,9 @@ def _initrd(
         yield cpio.file(f"lib/modules/{Path(path).name}.ko", modules.get(path) or debian.read_bytes())
     yield cpio.file("lib/modules/order", "".join(f"{Path(path).name}\n" for path in order).encode())
 
-    addresses = {chip.address for board in BOARDS.values() for chip in (*board.rails, *board.zones)}
-    yield cpio.file("etc/chips", ",".join(map(str, sorted(addresses))).encode())
+    chips = [rail.address for board in BOARDS.values() for rail in board.rails]
+    chips += [zone.address for board in BOARDS.values() for zone in board.zones]
+    yield cpio.file("etc/chips", ",".join(map(str, sorted(set(chips)))).encode())
     yield cpio.file("etc/passwd", _PASSWD)
     yield cpio.file("etc/group", b"root:x:0:\ntty:x:5:\nbench:x:1000:\n")
     yield cpio.file("etc/shells", b"/bin/sh\n")
