@@ -39,6 +39,8 @@ _COMMAND_LINE = "console=ttyAMA0 quiet mitigations=off nokaslr"
 _UP_S = 120.0
 """A cold boot takes 4 s on a free core."""
 _SOCKET_S = 30.0
+_LAST_WORDS_S = 2.0
+"""Between the closing of QEMU's sockets and its end."""
 # After the first banner: what start-up still has in the air (link up, IPv6) settles before it is frozen.
 _SETTLE_S = 2.0
 
@@ -253,6 +255,9 @@ class Machine:
                     )
                 time.sleep(0.02)
         except MachineError:
+            with suppress(subprocess.TimeoutExpired):
+                if self._process is not None:
+                    self._process.wait(_LAST_WORDS_S)
             self._check_alive()  # which can say more
             raise
 

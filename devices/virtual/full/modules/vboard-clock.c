@@ -2,7 +2,7 @@
 // The clock of the virtual board's cores: it takes any rate, remembers it, and changes nothing else.
 //
 // QEMU's board has no such clock, and without one cpufreq-dt refuses to start. Asked for once by the node
-// "vboard,cpu-clock"; the cpufreq-dt device is made here since the kernel's list of boards does not know ours.
+// "vboard,cpu-clock".
 #include <linux/clk-provider.h>
 #include <linux/err.h>
 #include <linux/module.h>
@@ -13,8 +13,6 @@ struct vboard_clock {
 	struct clk_hw hw;
 	unsigned long hz;
 };
-
-static struct platform_device *cpufreq;
 
 static unsigned long recalc_rate(struct clk_hw *hw, unsigned long parent_hz)
 {
@@ -37,6 +35,18 @@ static const struct clk_ops clock_ops = {
 	.round_rate = round_rate,
 	.set_rate = set_rate,
 };
+
+/* The kernel makes this device itself, but not for boards whose vendor has a driver of its own, such as Tegra. */
+static int make_cpufreq(void)
+{
+	struct device *made = bus_find_device_by_name(&platform_bus_type, NULL, "cpufreq-dt");
+
+	if (made) {
+		put_device(made);
+		return 0;
+	}
+	return PTR_ERR_OR_ZERO(platform_device_register_simple("cpufreq-dt", -1, NULL, 0));
+}
 
 static int clock_probe(struct platform_device *device)
 {
@@ -62,8 +72,7 @@ static int clock_probe(struct platform_device *device)
 	error = devm_of_clk_add_hw_provider(&device->dev, of_clk_hw_simple_get, &clock->hw);
 	if (error)
 		return error;
-	cpufreq = platform_device_register_simple("cpufreq-dt", -1, NULL, 0);
-	return PTR_ERR_OR_ZERO(cpufreq);
+	return make_cpufreq();
 }
 
 static const struct of_device_id clock_ids[] = {
