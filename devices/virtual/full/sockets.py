@@ -17,10 +17,10 @@ _MAX_LINE = 1 << 20
 class Lines:
     """A unix socket read line by line, within a deadline."""
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
+    def __init__(self, path: Path, connect_timeout_s: float) -> None:
         self._path = path
         self._buffer = bytearray()
-        self._socket = _connect(path, timeout_s)
+        self._socket = _connect(path, connect_timeout_s)
 
     def send(self, line: str) -> None:
         try:
@@ -52,12 +52,16 @@ class Lines:
 class Qmp:
     """One client at a time: QEMU lets the next wait until this one is closed."""
 
-    def __init__(self, path: Path, timeout_s: float) -> None:
-        self._lines = Lines(path, timeout_s)
-        greeting = self._lines.receive(time.monotonic() + timeout_s)
-        if "QMP" not in greeting:
-            raise MachineError(f"expected QEMU's greeting at {path}, found {greeting[:200]!r}")
-        self("qmp_capabilities")
+    def __init__(self, path: Path, connect_timeout_s: float) -> None:
+        self._lines = Lines(path, connect_timeout_s)
+        try:
+            greeting = self._lines.receive(time.monotonic() + _ANSWER_S)
+            if "QMP" not in greeting:
+                raise MachineError(f"expected QEMU's greeting at {path}, found {greeting[:200]!r}")
+            self("qmp_capabilities")
+        except MachineError:
+            self.close()
+            raise
 
     def __call__(self, command: str, **arguments: object) -> Any:
         """What QEMU returns: QMP's own JSON. Raises MachineError if it refuses."""
