@@ -338,7 +338,8 @@ def _snapshot(image: Image, board: Board, icount: bool) -> Path:
     kernel, and the board's core, memory and device tree; the snapshot's name this file, with QEMU's command line.
     """
     source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    path = image.folder / "snapshots" / f"{board.name}{'-icount' if icount else ''}-{source}"
+    kind = board.name + ("-icount" if icount else "")
+    path = image.folder / "snapshots" / f"{kind}-{source}"
     with _locked(path.with_suffix(".lock")):
         if not path.exists():
             part = path.with_suffix(".part")
@@ -346,6 +347,8 @@ def _snapshot(image: Image, board: Board, icount: bool) -> Path:
                 time.sleep(_SETTLE_S)
                 _save(machine, part)
             part.replace(path)
+            for older in set(path.parent.glob(f"{kind}-{'?' * len(source)}")) - {path}:
+                older.unlink()
     return path
 
 
