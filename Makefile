@@ -1,5 +1,6 @@
 # make bench   install, build the agent, measure the shipped model on this machine
 # make test    install what the tests need, then lint, type-check and test
+# make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
 # make install the virtual environment alone
 
 PYTHON ?= python3
@@ -8,7 +9,11 @@ BIN := $(VENV)/bin
 # Tests need an Arm emulator, an SSH server, a browser and its driver, and a symbol reader.
 TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps
 
-.PHONY: bench test install lint clean
+# What builds and runs an emulated board: devices/virtual/full/README.md.
+LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
+	xz-utils debian-archive-keyring
+
+.PHONY: bench test lab-full install lint clean
 
 bench: $(VENV)/.installed
 	$(BIN)/bench build
@@ -18,6 +23,10 @@ test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+
+lab-full: $(VENV)/.installed-test
+	.ci/apt-install $(LAB_FULL_PACKAGES)
+	$(BIN)/python -m pytest -m full
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -1,1 +1,1 @@
-"""Virtual devices: boards that behave like the real ones, for developing and testing without any at hand."""
+"""Virtual boards: devices that run on this machine and are reached as boards are, over ssh."""

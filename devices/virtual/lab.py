@@ -28,6 +28,8 @@ from devices.virtual.board import Board, board_names, load_board
 from devices.virtual.machine import Config, read_config, write_config
 
 DEFAULT_BOARDS = ("jetson-orin-nano", "pi5", "pi4", "phone")
+ALIASES = {"phone": "phone-termux"}
+"""Short names of boards."""
 MAX_BOARDS = 200
 """The third part of the address is the board's number."""
 START_S = 30.0
@@ -225,12 +227,13 @@ def expand(wanted: Sequence[str]) -> dict[str, str]:
 def _names(word: str) -> Iterator[tuple[str, str]]:
     """(name, board) of every board that a word asks for."""
     match = _COUNTED.fullmatch(word)
-    if match is None or match[1] not in board_names():
+    board = ALIASES.get(match[1], match[1]) if match else ""
+    if match is None or board not in board_names():
         raise InventoryError(f"no virtual board {word!r}; there are {', '.join(board_names())}; NAME:3 starts three")
     if match[2] is None:
-        yield match[1], match[1]
+        yield match[1], board
     for number in range(1, int(match[2] or 0) + 1):
-        yield f"{match[1]}-{number}", match[1]
+        yield f"{match[1]}-{number}", board
 
 
 def _check_machine() -> None:
