@@ -178,6 +178,10 @@ Error Lease::refuse_holder(const char* reason) const {
   json.key("reason").value(reason).key("fence").value(now.fence).key("holder").value(now.holder);
   emit(&json);
   const long long wanted = options_.fence, last = now.fence;
+  if (reason == std::string_view("busy") && now.since_ns == 0) {
+    return error(ErrorCode::kLease, "the device is being restored after the lease %lld of %s: expected nobody; wait until that has ended", last,
+                 now.holder.c_str());
+  }
   if (reason == std::string_view("busy")) {
     const long long seconds = std::max<int64_t>(0, now_ns() - now.since_ns) / 1000000000;
     return error(ErrorCode::kLease, "the device has been held for %lld s under %lld by %s: expected nobody; wait until that lease ends", seconds, last,

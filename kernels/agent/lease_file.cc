@@ -106,8 +106,12 @@ void LeaseFile::remove(size_t index) {
 }
 
 Error LeaseFile::end_launches() {
+  LeaseHeader header = text_.header;
+  header.since_ns = 0;
+  const Error unwritten = set_header(header);
   close(file_);
-  return reopen();
+  Error failed = reopen();
+  return failed ? failed : unwritten;
 }
 
 // By way of /proc, so that it is the locked inode whatever the path leads to now.

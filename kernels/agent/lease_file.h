@@ -22,7 +22,8 @@ class LeaseFile {
   Error append(Words words);
   void remove(size_t index);
 
-  // Closes the file for a moment, which every launch under this lease is told by the kernel (lease_guard.h). The lock stays.
+  // Says in the header that the lease has ended, so that no launch starts under it any more, and closes the file for a moment, which
+  // those that run are told by the kernel (lease_guard.h). The lock stays.
   Error end_launches();
 
  private:

@@ -54,8 +54,12 @@ Error guard_launch(const char* variable) {
   LeaseHeader now;
   bool held;
   if (Error failed = read_holder(path, &now, &held)) return failed;
-  if (held && now.fence == fence) return {};
+  const bool ended = now.since_ns == 0;
+  if (held && !ended && now.fence == fence) return {};
   const long long lost = fence, last = now.fence;
+  if (held && ended) {
+    return error(ErrorCode::kLease, "the lease %lld was lost: the device is being restored after the lease %lld of %s", lost, last, now.holder.c_str());
+  }
   if (held) return error(ErrorCode::kLease, "the lease %lld was lost: the device is now held under %lld by %s", lost, last, now.holder.c_str());
   return error(ErrorCode::kLease, "the lease %lld was lost: nobody holds the device; the last lease was %lld of %s", lost, last, now.holder.c_str());
 }

@@ -4,7 +4,7 @@
 //   fence<TAB>12                       the number of the lease; only a greater one is ever granted
 //   holder<TAB>lab-3 campaign 7
 //   boot<TAB>6f1c..                    of /proc/sys/kernel/random/boot_id: what the journal below is worth after a restart
-//   since<TAB>81234567890              on the agent's clock
+//   since<TAB>81234567890              on the agent's clock; 0 once the lease has ended
 //   #                                  (filled with spaces to 512 bytes)
 //   write<TAB>/sys/..<TAB>ondemand     the journal, oldest first
 //   #rite<TAB>/sys/..<TAB>1            undone
@@ -36,7 +36,7 @@ struct LeaseHeader {
   int64_t fence = 0;
   std::string holder;
   std::string boot;
-  int64_t since_ns = 0;
+  int64_t since_ns = 0;  // 0: it has ended, and its holder at most restores
 
   std::string text() const;  // kLeaseHeader bytes
 };

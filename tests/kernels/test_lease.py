@@ -177,7 +177,9 @@ class TestTaking:
 
     @pytest.mark.parametrize("fence", [3, 4])
     def test_an_old_number_is_refused_whoever_brings_it(self, board: Board, fence: int) -> None:
-        assert board.held(4, holder="first").say("end")["cause"] == "end"
+        first = board.held(4, holder="first")
+        first.tell("end")
+        assert first.wait() == 0
         late = board.lease(fence)
         refused = late.start()
         assert (refused["event"], refused["reason"]) == ("refused", "fence")
@@ -595,7 +597,9 @@ class TestLaunches:
         assert launch(board, 12)[-1]["type"] == "done"
 
     def test_a_launch_that_comes_late_is_refused_and_told_who_holds_the_device(self, board: Board) -> None:
-        board.held(12).say("end")
+        first = board.held(12)
+        first.say("end")
+        first.wait()
         error = launch(board, 12)[-1]
         assert error["code"] == "lease"
         assert "the lease 12 was lost: nobody holds the device" in error["message"]
@@ -603,6 +607,21 @@ class TestLaunches:
         error = launch(board, 12)[-1]
         assert error["code"] == "lease"
         assert "the lease 12 was lost: the device is now held under 13 by another lab" in error["message"]
+
+    def test_no_launch_and_no_lease_starts_while_the_device_is_restored(self, board: Board) -> None:
+        go = board.folder / "go"
+        holder = board.held(12)
+        holder.say("undo", "sh", "-c", f"touch {board.folder}/restoring; until test -e {go}; do sleep 0.01; done")
+        holder.close_input()
+        wait_until((board.folder / "restoring").exists)
+        error = launch(board, 12)[-1]
+        assert error["code"] == "lease"
+        assert "being restored after the lease 12 of lab" in error["message"]
+        second = board.lease(13)
+        assert second.start()["reason"] == "busy"
+        assert "being restored" in second.hear()["message"]
+        go.touch()
+        assert holder.hear()["restored"] == 1
 
     def test_without_a_lease_file_there_is_no_lease(self, board: Board) -> None:
         assert launch(board, 12)[-1]["code"] == "lease"
