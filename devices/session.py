@@ -18,7 +18,7 @@ from typing import Self
 from devices.device import Device
 from devices.errors import CommandError, DeviceError, TransferError
 from devices.families import FAMILIES
-from devices.families.base import Facts
+from devices.families.base import Facts, Snapshot
 from devices.transport import TRANSPORTS
 from devices.transport.base import DEFAULT_MAX_BYTES, DEFAULT_TIMEOUT_S, Completed, Conversation, OnLine, Transport
 
@@ -129,6 +129,10 @@ class Session:
         if len(data) > max_bytes:
             raise TransferError(f"{self.device.name}:{remote} is longer than the {max_bytes} bytes expected at most")
         return data
+
+    def snapshot(self) -> Snapshot:
+        """Clocks, heat and signs of throttling now."""
+        return FAMILIES[self.device.family].snapshot(self)
 
     def facts(self) -> Facts:
         """What the device says about itself now; what it cannot say is listed as unavailable, with the reason."""

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from devices.families.base import Snapshot, throttle_evidence
 from devices.session import Session
 
 MIN_TICKS = 10
@@ -58,3 +59,16 @@ def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mappi
         "busy_cores": round(busy * share, 3),
         "steal_cores": round(steal * share, 3),
     }
+
+
+def heat_between(before: Snapshot | None, after: Snapshot | None) -> Mapping[str, Any]:
+    """Signs that clocks were held back (`throttled`), and the hottest zone before and after (`celsius_..`)."""
+    if before is None or after is None:
+        return {}
+    context: dict[str, Any] = {}
+    if evidence := throttle_evidence(before, after):
+        context["throttled"] = list(evidence)
+    for name, shot in (("celsius_before", before), ("celsius_after", after)):
+        if shot.temperatures_c:
+            context[name] = max(shot.temperatures_c.values())
+    return context

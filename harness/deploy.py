@@ -17,7 +17,10 @@ HASH_TIMEOUT_S = 600.0
 _MODES = {"agent": "755"}
 _SHA256 = re.compile(r"\b[0-9a-f]{64}\b")
 # coreutils, busybox and toybox have the first; macOS and perl-only systems the second.
+# The newest use decides what garbage collection keeps, so the file is touched. One round trip in all.
 _HASH = """
+[ -f "$1" ] || { echo absent; exit 0; }
+touch -c "$1"
 if command -v sha256sum >/dev/null 2>&1; then sha256sum <"$1"
 elif command -v shasum >/dev/null 2>&1; then shasum -a 256 <"$1"
 elif command -v python3 >/dev/null 2>&1; then
@@ -46,11 +49,10 @@ def deploy(session: Session, artifact: Artifact) -> str:
 
     Raises InfrastructureError when the device cannot hash or what arrived differs, DeviceError as Session.put does.
     """
-    target = f"{_folder(session)}/{artifact.sha256}-{artifact.kind}"
+    target = f"{session.root}/artifacts/{artifact.sha256}-{artifact.kind}"
     if _hash_on_device(session, target) == artifact.sha256:
-        # The newest use decides what garbage collection keeps.
-        session.run(["touch", target]).check()
         return target
+    _folder(session)
     part = f"{session.root}/incoming/{artifact.sha256[:16]}-{secrets.token_hex(4)}"
     try:
         session.put(artifact.path, part)
@@ -88,9 +90,9 @@ def _folder(session: Session) -> str:
 
 def _hash_on_device(session: Session, path: str) -> str | None:
     """None when there is no such file."""
-    if session.run(["test", "-f", path]).returncode != 0:
-        return None
     completed = session.run(["sh", "-c", _HASH, "sh", path], timeout_s=HASH_TIMEOUT_S)
+    if completed.stdout.strip() == "absent":
+        return None
     match = _SHA256.search(completed.stdout)
     if completed.returncode != 0 or match is None:
         raise InfrastructureError(

@@ -84,7 +84,12 @@ class Held:
         try:
             if self._lost:
                 return []
-            return [f"{one['what']}: {one['reason']}" for one in self._ask("end").get("failed", [])]
+            failed = self._ask("end").get("failed", [])
+            # Only when the agent has gone can the next one take the device.
+            with suppress(ConnectionLost, TimeoutError):
+                while True:
+                    self._conversation.receive(ANSWER_S)
+            return [f"{one['what']}: {one['reason']}" for one in failed]
         except (LeaseLost, DeviceError, InfrastructureError) as error:
             return [str(error)]
         finally:

@@ -9,7 +9,7 @@ from typing import Any
 
 from devices.session import Session
 from devices.transport.base import Completed
-from harness.conditions import conditions_between, read_cpu_times
+from harness.conditions import conditions_between, heat_between, read_cpu_times
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
@@ -34,15 +34,18 @@ def run_launch(
     probe = PROBES[job.probe]
     argv = probe.argv(job, paths)
     started = datetime.now(UTC).isoformat(timespec="milliseconds")
+    shot_before = session.snapshot() if probe.timed else None
     before = read_cpu_times(session)
     mhz_before = _mhz(session, job, paths) if probe.timed else {}
     completed = session.run(argv, timeout_s=TIMEOUT_S, max_bytes=MAX_OUTPUT_BYTES, environment=environment)
     mhz_after = _mhz(session, job, paths) if probe.timed else {}
     after = read_cpu_times(session)
+    shot_after = session.snapshot() if probe.timed else None
     measurements = _parse(probe, job, completed)
     context = {"command": join(argv), "started": started} | dict(conditions_between(before, after))
     context |= {f"{name}_before": value for name, value in mhz_before.items()}
     context |= {f"{name}_after": value for name, value in mhz_after.items()}
+    context |= heat_between(shot_before, shot_after)
     return [replace(m, context={**context, **m.context}) for m in measurements]
 
 

@@ -71,6 +71,10 @@ def _stolen(measurement: Measurement) -> bool:
     return _timed(measurement) and _often(measurement, lambda c: c.get("steal_cores", 0) > MAX_STEAL_CORES)
 
 
+def _throttled(measurement: Measurement) -> bool:
+    return _timed(measurement) and _often(measurement, lambda c: bool(c.get("throttled")))
+
+
 def _clock_changed(measurement: Measurement) -> bool:
     return _timed(measurement) and _often(measurement, lambda c: _clock_change(c) > MAX_CLOCK_CHANGE)
 
@@ -98,6 +102,7 @@ REASONS: dict[str, tuple[Status, str, Callable[[Measurement], bool]]] = {
     "wide_spread": ("suspect", f"the interval is wider than ±{MAX_HALF_WIDTH:.0%}", _wide),
     "foreign_load": ("suspect", f"others kept more than {MAX_FOREIGN_CORES} cores busy", _foreign_load),
     "stolen_time": ("suspect", f"a hypervisor withheld more than {MAX_STEAL_CORES} cores", _stolen),
+    "throttled": ("suspect", "the device held its clocks back: heat, supply, or a limit", _throttled),
     "frequency_changed": ("suspect", f"the clock changed by more than {MAX_CLOCK_CHANGE:.0%}", _clock_changed),
 }
 """Code -> its severity, what it says, and its check."""

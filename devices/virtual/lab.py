@@ -25,7 +25,7 @@ from pathlib import Path
 from devices.device import Device
 from devices.errors import DeviceError, InventoryError
 from devices.virtual.board import Board, board_names, load_board
-from devices.virtual.machine import Config, read_config, write_config
+from devices.virtual.machine import Config, add_link, read_config, write_config
 
 DEFAULT_BOARDS = ("jetson-orin-nano", "pi5", "pi4", "phone")
 ALIASES = {"phone": "phone-termux"}
@@ -198,13 +198,12 @@ class Lab:
         return made
 
     def _free_index(self) -> int:
-        """A number whose network no board of ours or of another lab on this machine has."""
-        taken = {board.config.index for board in self.boards() if (board.folder / "config.json").exists()}
-        taken |= {int(path.name[6:]) for path in Path("/sys/class/net").glob("vboard[0-9]*")}
-        free = set(range(1, MAX_BOARDS + 1)) - taken
-        if not free:
-            raise LabError(f"{MAX_BOARDS} virtual boards are up already; `bench lab down` stops them")
-        return min(free)
+        """A number that no board of this machine has, in whichever lab; its cable is laid, so that it stays ours."""
+        mine = {board.config.index for board in self.boards()}
+        for index in range(1, MAX_BOARDS + 1):
+            if index not in mine and add_link(index):
+                return index
+        raise LabError(f"{MAX_BOARDS} virtual boards are up already; `bench lab down` stops them")
 
     def _make_client_key(self) -> None:
         if not (self.folder / "client_key").exists():

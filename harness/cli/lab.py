@@ -20,11 +20,10 @@ INVENTORY = Path("inventory.yaml")
 def load_lab(path: Path | None) -> "Inventory":
     """The inventory that was named, or the one of this folder, or this machine alone; and the virtual boards."""
     from devices.inventory import Inventory, load_inventory
-    from harness.cli.virtual import lab
+    from harness.cli.virtual import virtual_devices
 
     listed = Inventory() if path is None and not INVENTORY.exists() else load_inventory(path or INVENTORY)
-    boards = lab().folder
-    return listed.joined(lab().devices()) if boards.is_dir() else listed
+    return listed.joined(virtual_devices())
 
 
 def devices(

@@ -1,15 +1,18 @@
 """Virtual boards: `bench lab up`, `down`, `status`, `reboot`. They are devices like others: `bench --device pi5`."""
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.build import bench_home
 from harness.cli import options
-from harness.cli.output import emit, table
+from harness.cli.output import emit, number, table
 from harness.cli.progress import shown_progress
+from harness.errors import UsageError
 
 if TYPE_CHECKING:
+    from devices.device import Device
     from devices.virtual.lab import Lab, VirtualBoard
 
 app = typer.Typer(
@@ -28,9 +31,28 @@ def lab() -> "Lab":
     return Lab(bench_home() / "lab")
 
 
+def virtual_devices() -> "list[Device]":
+    """All that is up, of both kinds; costs nothing where nothing is."""
+    home = bench_home()
+    devices: list[Device] = list(lab().devices()) if (home / "lab").is_dir() else []
+    if (home / "full" / "run").is_dir():
+        from devices.virtual.full import running
+
+        devices += [machine.device() for machine in running(home)]
+    return devices
+
+
 @app.command()
-def up(board: Boards = None, json: options.Json = False, dry_run: options.DryRun = False) -> None:
-    """Start virtual boards. [default: jetson-orin-nano pi5 pi4 phone]"""
+def up(
+    board: Boards = None,
+    full: Annotated[bool, typer.Option("--full", help="A whole machine with Debian's kernel (QEMU).")] = False,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """Start virtual boards. [default: jetson-orin-nano pi5 pi4 phone; with --full: jetson-agx-orin]"""
+    if full:
+        _up_full(board or ["jetson-agx-orin"], json, dry_run)
+        return
     from devices.virtual.lab import DEFAULT_BOARDS, expand
 
     wanted = board or list(DEFAULT_BOARDS)
@@ -46,7 +68,47 @@ def up(board: Boards = None, json: options.Json = False, dry_run: options.DryRun
             advance(len(ready), len(names), one.name)
 
         boards = lab().up(wanted, on_board)
-    emit([_as_data(one) for one in boards], json, _table(boards), f"measure on one: bench --device {boards[0].name}")
+    emit(
+        [_as_data(one) for one in boards],
+        json,
+        table(TITLE, HEADINGS, _rows(boards)),
+        f"measure on one: bench --device {boards[0].name}",
+    )
+
+
+def _up_full(boards: list[str], json: bool, dry_run: bool) -> None:
+    from devices.virtual.full import BOARDS, Machine, prepare
+
+    unknown = [name for name in boards if name not in BOARDS]
+    if unknown:
+        raise UsageError(f"no full board {', '.join(unknown)}; there are {', '.join(BOARDS)}")
+    if dry_run:
+        emit(boards, json, f"would start {', '.join(boards)}: about 1 s each, and half a minute for the first")
+        return
+    with shown_progress().step("full virtual boards") as advance:
+        image = prepare(bench_home(), lambda step: advance(0, 0, step))
+        devices = [Machine.start(image, name, detached=True).device() for name in boards]
+    rows = [[device.name, device.address] for device in devices]
+    data = [{"name": name, "address": address} for name, address in rows]
+    emit(data, json, table("", ("name", "address"), rows), f"measure on one: bench --device {devices[0].name}")
+
+
+@app.command()
+def benchmark(
+    sessions: Annotated[int, typer.Option("--sessions", min=1, max=200, help="Boards asked at once.")] = 32,
+    json: options.Json = False,
+) -> None:
+    """Measure the path to a device: connecting, starting a job, uploading, many boards at once."""
+    from harness.lab_benchmark import run_benchmark
+
+    figures = run_benchmark(sessions, shown_progress())
+    promises = [f"{'≥' if one.least else '≤'} {number(one.limit)} {one.unit}" for one in figures]
+    rows = [
+        [one.name, number(one.value, 3), promise, "kept" if one.kept else "MISSED", one.detail]
+        for one, promise in zip(figures, promises, strict=True)
+    ]
+    data = [{**asdict(one), "kept": one.kept} for one in figures]
+    emit(data, json, table("", ("figure", ">measured", ">promised", "", "detail"), rows))
 
 
 @app.command()
@@ -57,15 +119,34 @@ def down(board: Boards = None, json: options.Json = False, dry_run: options.DryR
         names = board or [one.name for one in found.boards()]
         emit(names, json, f"would stop {', '.join(names) or 'nothing: no virtual board is up'}")
         return
-    stopped = found.down(board or ())
+    stopped = found.down([name for name in board or () if not name.endswith("-full")]) if _fast(board) else []
+    stopped += _down_full(board)
     emit(stopped, json, f"stopped {', '.join(stopped)}" if stopped else "no virtual board was up")
+
+
+def _fast(board: list[str] | None) -> bool:
+    """Whether boards of the fast kind are meant as well."""
+    return not board or any(not name.endswith("-full") for name in board)
+
+
+def _down_full(board: list[str] | None) -> list[str]:
+    if not (bench_home() / "full" / "run").is_dir():
+        return []
+    from devices.virtual.full import running
+
+    machines = [machine for machine in running(bench_home()) if not board or machine.device().name in board]
+    for machine in machines:
+        machine.stop()
+    return [machine.device().name for machine in machines]
 
 
 @app.command()
 def status(json: options.Json = False) -> None:
     """List the virtual boards that are up."""
-    boards = lab().boards()
-    emit([_as_data(one) for one in boards], json, _table(boards) if boards else "no virtual board is up")
+    boards, full = lab().boards(), [one for one in virtual_devices() if one.name.endswith("-full")]
+    data = [_as_data(one) for one in boards] + [{"name": one.name, "address": one.address} for one in full]
+    rows = [*_rows(boards), *([one.name, one.address, "up", "full"] for one in full)]
+    emit(data, json, table(TITLE, HEADINGS, rows) if rows else "no virtual board is up")
 
 
 @app.command()
@@ -86,9 +167,12 @@ def _as_data(one: "VirtualBoard") -> dict[str, Any]:
     }
 
 
-def _table(boards: "list[VirtualBoard]") -> Any:
-    rows = [[one.name, one.device.address, _state(one), one.board.title] for one in boards]
-    return table("virtual boards: their times are those of an emulator", ("name", "address", "", "board"), rows)
+TITLE = "virtual boards: their times are those of an emulator"
+HEADINGS = ("name", "address", "", "board")
+
+
+def _rows(boards: "list[VirtualBoard]") -> list[list[str]]:
+    return [[one.name, one.device.address, _state(one), one.board.title] for one in boards]
 
 
 def _state(one: "VirtualBoard") -> str:

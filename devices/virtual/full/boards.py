@@ -40,6 +40,7 @@ class Board:
     """One core always: more are no faster under emulation, and only one gives repeatable instruction counts."""
 
     name: str
+    family: str
     model: str
     compatible: tuple[str, ...]
     serial: str
@@ -68,6 +69,7 @@ class Board:
 # QEMU 7.2 knows no Cortex-A78AE: a Cortex-A76 with its MIDR has the same instructions as far as the agent asks.
 _JETSON_AGX_ORIN = Board(
     name="jetson-agx-orin",
+    family="jetson",
     model="NVIDIA Jetson AGX Orin Developer Kit",
     compatible=("nvidia,p3737-0000+p3701-0000", "nvidia,p3701-0000", "nvidia,tegra234"),
     serial="virtual-jetson-agx-orin",
@@ -90,6 +92,7 @@ _JETSON_AGX_ORIN = Board(
 
 _PI5 = Board(
     name="pi5",
+    family="pi",
     model="Raspberry Pi 5 Model B Rev 1.0",
     compatible=("raspberrypi,5-model-b", "brcm,bcm2712"),
     serial="virtual-pi5",

@@ -107,7 +107,8 @@ class Machine:
     def device(self, user: str = "bench") -> Device:
         """How to reach it: as `bench` (uid 1000, no rights) or as `root`, with the image's key."""
         return Device(
-            name=f"virtual-{self.board.name}",
+            name=f"{self.board.name}-full",
+            family=self.board.family,
             host=self.address,
             port=self.port,
             user=user,
