@@ -7,7 +7,8 @@ DeviceError
 ├── TransferError      a file did not arrive whole; nothing is left under its name
 ├── CommandError       the command ran, and failed
 ├── CommandTimeout     the command was still running when its time was over, and was killed
-└── ConnectionLost     the device was there and went away; how far the command came is unknown
+├── ConnectionLost     the device was there and went away; how far the command came is unknown
+└── VirtualBoardError  a virtual board cannot be made or run on this machine
 """
 
 
@@ -45,4 +46,8 @@ class CommandTimeout(DeviceError):
 
 
 class ConnectionLost(DeviceError):
+    pass
+
+
+class VirtualBoardError(DeviceError):
     pass

@@ -1,7 +1,7 @@
 """The full kind of virtual board: a whole machine under QEMU, in which Debian's kernel and the real drivers run."""
 
 from devices.virtual.full.boards import BOARDS, Board
-from devices.virtual.full.errors import ImageError, MachineError, ToolsMissing, VirtualBoardError
+from devices.virtual.full.errors import ImageError, MachineError, ToolsMissing
 from devices.virtual.full.image import Image, prepare
 from devices.virtual.full.machine import Machine, running, stop_all
 
@@ -13,7 +13,6 @@ __all__ = [
     "Machine",
     "MachineError",
     "ToolsMissing",
-    "VirtualBoardError",
     "prepare",
     "running",
     "stop_all",

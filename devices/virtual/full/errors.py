@@ -1,17 +1,12 @@
 """What can go wrong with a full virtual board.
 
-DeviceError
-└── VirtualBoardError
-    ├── ToolsMissing   programs of the host are missing; the message names the command that installs them
-    ├── ImageError     the image could not be made; nothing half-made is left behind
-    └── MachineError   QEMU did not start, did not answer, or refused a command
+VirtualBoardError
+├── ToolsMissing   programs of the host are missing; the message names the command that installs them
+├── ImageError     the image could not be made; nothing half-made is left behind
+└── MachineError   QEMU did not start, did not answer, or refused a command
 """
 
-from devices.errors import DeviceError
-
-
-class VirtualBoardError(DeviceError):
-    pass
+from devices.errors import VirtualBoardError
 
 
 class ToolsMissing(VirtualBoardError):

@@ -175,7 +175,7 @@ class Machine:
         self._ask("model", str(int(on)))
 
     def set_clock(self) -> None:
-        """This machine's time, to a second. With icount the guest's clock falls behind while it computes."""
+        """This machine's time, to a second. With icount the guest's clock goes its own way while it computes."""
         self._ask("clock", str(round(time.time())))
 
     def _ask(self, verb: str, rest: str, timeout_s: float = 20.0) -> None:
