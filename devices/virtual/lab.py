@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from devices.device import Device
-from devices.errors import DeviceError, InventoryError
+from devices.errors import InventoryError, VirtualBoardError
 from devices.virtual.board import Board, board_names, load_board
 from devices.virtual.machine import Config, add_link, read_config, write_config
 
@@ -45,7 +45,7 @@ _TOOLS = {
 }
 
 
-class LabError(DeviceError):
+class LabError(VirtualBoardError):
     """The virtual lab cannot do what was asked on this machine."""
 
 
