@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from devices.device import Device
 from devices.errors import DeviceError, HostKeyError
 from devices.families.base import Facts
+from devices.families.linux import cpu_list
 from devices.session import Session, open_session
 
 # The agent is 2 MB, the shipped model 10; a model worth measuring on a board has some hundreds.
@@ -138,17 +139,11 @@ def _load(facts: Facts) -> Check:
 def _affinity(facts: Facts) -> Check:
     if facts.affinity is None or not facts.cores:
         return _unavailable("cpu affinity", facts, "cores" if facts.affinity else "affinity")
-    allowed = _cpu_list(facts.affinity)
+    allowed = cpu_list(facts.affinity)
     barred = sorted({core.id for core in facts.cores if core.online} - allowed)
     found = f"CPUs {facts.affinity}" + (f", not {barred}" if barred else "")
     fix = "a cpuset or taskset keeps us off some cores: log in outside of it, or set `placement:` to the cores allowed"
     return _verdict("cpu affinity", not barred, found, fix)
-
-
-def _cpu_list(text: str) -> set[int]:
-    """`0-3,6` as the kernel lists CPUs."""
-    ranges = re.findall(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
-    return {cpu for first, last in ranges for cpu in range(int(first), int(last or first) + 1)}
 
 
 def _unavailable(name: str, facts: Facts, fact: str) -> Check:

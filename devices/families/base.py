@@ -52,6 +52,11 @@ class Facts:
     affinity: str | None = None
     """CPUs that our processes may use, as the kernel lists them: `0-3,6`."""
 
+    isolated: str | None = None
+    """CPUs that the scheduler leaves alone (isolcpus=), in the same form; empty: none."""
+
+    swap_used_bytes: int | None = None
+
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -70,7 +75,8 @@ class Facts:
     @property
     def state(self) -> dict[str, Any]:
         """What changes without making old measurements stale."""
-        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "governors", "affinity")
+        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "swap_used_bytes", "governors")
+        names += ("affinity", "isolated")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -14,6 +14,7 @@ CPUS = "/sys/devices/system/cpu"
 _APPLICATION = b"edge-quant-bench machine identity"
 DEVICE_TREE = "/sys/firmware/devicetree/base"
 """Where the kernel's ABI has it; /proc/device-tree is a link to it."""
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 FACT_FILES = (
     "/proc/sys/kernel/hostname",
@@ -33,6 +34,11 @@ FACT_FILES = (
     f"{CPUS}/cpu[0-9]*/cpu_capacity",
     f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
     f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor",
+    f"{CPUS}/isolated",
+    f"{CPUS}/smt/active",
+    f"{CPUS}/intel_pstate/no_turbo",
+    f"{CPUS}/cpufreq/boost",
+    _HUGE_PAGES,
 )
 FACT_COMMANDS: Mapping[str, Sequence[str]] = {"uname": ("uname", "-srm")}
 
@@ -72,7 +78,7 @@ _IMPLEMENTERS = {0x41: _ARM_PARTS, 0x4E: _NVIDIA_PARTS}
 class Linux:
     """Facts that every Linux has; the other families add to them."""
 
-    sensors: Sequence[str] = ()
+    sensors: Sequence[str] = ("rapl", "hwmon")
 
     def __init__(self, root: str = "") -> None:
         self.root = root
@@ -88,11 +94,12 @@ class Linux:
         return governor_settings(gather(session, GOVERNOR_FILES, root=self.root))
 
     def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
-        return tuple(("/usr/bin/tee", setting.path) for setting in self.tuning(session) if setting.path)
+        found = gather(session, GOVERNOR_FILES, root=self.root)
+        return tuple((TEE, path) for path in _steady_domains(found))
 
 
 def linux_facts(found: Gathered, **more: Any) -> Facts:
-    """Facts of any Linux; `more` are facts of a family, which replace those of the same name."""
+    """Facts of any Linux; `more` are facts of a family: its `platform` adds up, the others replace those of their name."""
     notes = Notes()
     facts: dict[str, Any] = {
         "os": notes.get("os", lambda: _word(found.command("uname"), 0)),
@@ -111,9 +118,28 @@ def linux_facts(found: Gathered, **more: Any) -> Facts:
         "memory_available_bytes": notes.get("memory_available_bytes", lambda: _memory(found, "MemAvailable")),
         "governors": notes.get("governors", lambda: _governors(found)) or (),
         "affinity": notes.get("affinity", lambda: next(_labelled(found, "/proc/self/status", "Cpus_allowed_list"))),
+        "isolated": notes.get("isolated", lambda: printable(found.text(f"{CPUS}/isolated"))),
+        "swap_used_bytes": notes.get(
+            "swap_used_bytes", lambda: _memory(found, "SwapTotal") - _memory(found, "SwapFree")
+        ),
+        "platform": platform(found) | dict(more.pop("platform", {})),
     }
     given = more.pop("unavailable", {})
     return Facts(**(facts | more | {"unavailable": notes.unavailable | dict(given)}))
+
+
+def platform(found: Gathered) -> dict[str, str]:
+    """Switches that change how fast the same CPU is, where the kernel has them (admin-guide: pm/intel_pstate,
+    pm/cpufreq, mm/transhuge; ABI: sysfs-devices-system-cpu)."""
+    turbo = _switch(found, f"{CPUS}/intel_pstate/no_turbo", on="0") or _switch(found, f"{CPUS}/cpufreq/boost", on="1")
+    chosen = re.search(r"\[([a-z]{1,20})\]", found.files.get(_HUGE_PAGES, ""))
+    switches = {"turbo": turbo, "smt": _switch(found, f"{CPUS}/smt/active", on="1"), "thp": chosen and chosen[1]}
+    return {name: value for name, value in switches.items() if value}
+
+
+def _switch(found: Gathered, path: str, on: str) -> str | None:
+    text = found.files.get(path, "").strip()
+    return ("on" if text == on else "off") if text in ("0", "1") else None
 
 
 def cores(found: Gathered) -> tuple[Core, ...]:
@@ -171,14 +197,18 @@ def linux_snapshot(found: Gathered, **more: Any) -> Snapshot:
 
 
 def temperatures(found: Gathered) -> dict[str, float]:
-    """Degrees by the type of the thermal zone. A gated zone answers EAGAIN: it is left out, not 0."""
-    zones = {}
+    """Degrees by the type of the thermal zone, of several of one type the hottest.
+
+    A gated zone answers EAGAIN: it is left out, not 0.
+    """
+    zones: dict[str, float] = {}
     for path in found.matching("/sys/class/thermal/thermal_zone*/type"):
         value = path.removesuffix("type") + "temp"
         try:
-            zones[found.line(path)] = found.integer(value) / 1000
+            name, degrees = found.line(path), found.integer(value) / 1000
         except Unavailable:
             continue
+        zones[name] = max(degrees, zones.get(name, degrees))
     if not zones:
         raise Unavailable("no thermal zone has a temperature")
     return zones
@@ -204,6 +234,9 @@ def _cpu_of(path: str) -> str:
     return path.removeprefix(f"{CPUS}/").partition("/")[0]
 
 
+STEADY = "performance"
+TEE = "/usr/bin/tee"
+"""By which a value is written as root: `sudo -n /usr/bin/tee PATH`."""
 GOVERNOR_FILES = (
     f"{CPUS}/cpufreq/policy*/scaling_governor",
     f"{CPUS}/cpufreq/policy*/scaling_available_governors",
@@ -212,13 +245,21 @@ GOVERNOR_FILES = (
 
 def governor_settings(found: Gathered) -> tuple[Setting, ...]:
     """`performance` for every frequency domain that offers it and has another."""
-    settings = []
-    for path in found.matching(GOVERNOR_FILES[0]):
-        offered = found.files.get(path.replace("scaling_governor", "scaling_available_governors"), "").split()
-        if "performance" in offered and found.text(path) != "performance":
-            domain = path.split("/")[-2]
-            settings.append(Setting(f"governor of {domain}", path, "performance"))
-    return tuple(settings)
+    return tuple(
+        Setting(f"governor of {path.split('/')[-2]}", path, STEADY)
+        for path in _steady_domains(found)
+        if found.text(path) != STEADY
+    )
+
+
+def _steady_domains(found: Gathered) -> list[str]:
+    """The governor files of the domains that offer `performance`, whatever they have now."""
+
+    def offers(path: str) -> bool:
+        choices = path.replace("scaling_governor", "scaling_available_governors")
+        return STEADY in found.files.get(choices, "").split()
+
+    return [path for path in found.matching(GOVERNOR_FILES[0]) if offers(path)]
 
 
 def _word(text: str, index: int) -> str:
