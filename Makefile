@@ -5,8 +5,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests need an Arm emulator, an SSH server, a browser and its driver, and a symbol reader.
-TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps
+# Tests need an Arm emulator, an SSH server, a browser and its driver, a symbol reader, and sudo to check its files.
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps sudo
 
 .PHONY: bench test install lint clean
 

@@ -75,8 +75,8 @@ class Facts:
     @property
     def state(self) -> dict[str, Any]:
         """What changes without making old measurements stale."""
-        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "swap_used_bytes", "governors")
-        names += ("affinity", "isolated")
+        memory = ("memory_available_bytes", "swap_used_bytes")
+        names = ("boot_id", "uptime_s", "load_1min", *memory, "governors", "affinity", "isolated")
         return {name: getattr(self, name) for name in names}
 
     @property

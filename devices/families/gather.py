@@ -92,6 +92,13 @@ class Gathered:
             raise Unavailable(f"{path}: expected an integer, found {printable(text)[:40]!r}")
         return int(text)
 
+    def number(self, path: str) -> float:
+        """The number that a file begins with, such as the uptime in `12.50 20.00`."""
+        word = printable(next(iter(self.text(path).split()), ""))
+        if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", word):
+            raise Unavailable(f"{path}: expected a number, found {word[:40]!r}")
+        return float(word)
+
     def matching(self, pattern: str) -> list[str]:
         """Paths of that pattern that could be read, 2 before 10. A `*` does not cross a `/`."""
         depth = pattern.count("/")

@@ -1,7 +1,6 @@
 """Any Linux machine: facts from uname, /proc and /sys, gathered in one round trip."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -99,7 +98,7 @@ class Linux:
 
 
 def linux_facts(found: Gathered, **more: Any) -> Facts:
-    """Facts of any Linux; `more` are facts of a family: its `platform` adds up, the others replace those of their name."""
+    """Facts of any Linux; `more` are facts of a family: `platform` adds up, the others replace those of their name."""
     notes = Notes()
     facts: dict[str, Any] = {
         "os": notes.get("os", lambda: _word(found.command("uname"), 0)),
@@ -113,8 +112,8 @@ def linux_facts(found: Gathered, **more: Any) -> Facts:
         "distribution": notes.get("distribution", lambda: _assigned(found, "/etc/os-release", "PRETTY_NAME")),
         "hostname": notes.get("hostname", lambda: found.line("/proc/sys/kernel/hostname")),
         "boot_id": notes.get("boot_id", lambda: found.line("/proc/sys/kernel/random/boot_id")),
-        "uptime_s": notes.get("uptime_s", lambda: _number(found, "/proc/uptime")),
-        "load_1min": notes.get("load_1min", lambda: _number(found, "/proc/loadavg")),
+        "uptime_s": notes.get("uptime_s", lambda: found.number("/proc/uptime")),
+        "load_1min": notes.get("load_1min", lambda: found.number("/proc/loadavg")),
         "memory_available_bytes": notes.get("memory_available_bytes", lambda: _memory(found, "MemAvailable")),
         "governors": notes.get("governors", lambda: _governors(found)) or (),
         "affinity": notes.get("affinity", lambda: next(_labelled(found, "/proc/self/status", "Cpus_allowed_list"))),
@@ -267,17 +266,6 @@ def _word(text: str, index: int) -> str:
     if index >= len(words):
         raise Unavailable(f"expected {index + 1} words, found {printable(text)!r}")
     return printable(words[index])
-
-
-def _number(found: Gathered, path: str) -> float:
-    word = _word(found.text(path), 0)
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise Unavailable(f"{path}: expected a number, found {word!r}")
-    return number
 
 
 def _labelled(found: Gathered, path: str, label: str) -> Iterator[str]:

@@ -51,7 +51,7 @@ BIG_LITTLE = Board(
         Cluster(count=1, part=0xD0B, min_khz=0, max_khz=0, online=False),
     ],
     files={
-        "/proc/meminfo": "MemTotal:        8000000 kB\nMemAvailable:    7000000 kB\nSwapTotal:  10 kB\nSwapFree:  4 kB\n",
+        "/proc/meminfo": "MemTotal: 8000000 kB\nMemAvailable:    7000000 kB\nSwapTotal:  10 kB\nSwapFree:  4 kB\n",
         "/proc/uptime": "12.50 20.00\n",
         "/proc/loadavg": "0.25 0.10 0.05 1/100 1234\n",
         "/sys/firmware/devicetree/base/model": "Radxa ROCK 5B\0",
