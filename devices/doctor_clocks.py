@@ -38,20 +38,20 @@ def throttling(shot: Snapshot) -> Check:
     if since:
         return note("throttling", f"nothing now; {since}")
     if not shot.flags and not shot.counters:
-        return note("throttling", f"unavailable: {_reasons(shot) or 'this device gives no sign of it'}")
+        return note("throttling", f"unavailable: {_reason(shot, 'flags', 'limits_mhz')}")
     return Check("throttling", True, "nothing holds the clocks back")
 
 
 def temperature(shot: Snapshot) -> Check:
     if not shot.temperatures_c:
-        return note("temperature", f"unavailable: {_reasons(shot) or 'no sensor'}")
+        return note("temperature", f"unavailable: {_reason(shot, 'temperatures_c')}")
     zone, degrees = max(shot.temperatures_c.items(), key=lambda item: item[1])
     fix = "let it cool down, or give it a heat sink and a fan: it will slow down under load"
     return verdict("temperature", degrees < HOT_C, f"{degrees:.0f} °C at {zone}", fix)
 
 
-def _reasons(shot: Snapshot) -> str:
-    return "; ".join(dict.fromkeys(shot.unavailable.values()))[:MAX_WORDS]
+def _reason(shot: Snapshot, *names: str) -> str:
+    return next((shot.unavailable[name] for name in names if name in shot.unavailable), "the device does not say")
 
 
 def tuning(session: Session, family: Family) -> Check:

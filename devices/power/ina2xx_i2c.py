@@ -124,17 +124,17 @@ def ina219_watts(shunt: int, bus: int, power: int, calibration: int, shunt_ohm: 
 
 
 def ina260_amperes(word: int) -> float:
-    """1.25 mA each, signed (SBOS656, 8.6.2)."""
+    """1.25 mA each, signed (SBOS656, current register)."""
     return signed(word) * 1.25e-3
 
 
 def ina260_volts(word: int) -> float:
-    """1.25 mV each (8.6.3)."""
+    """1.25 mV each (bus voltage register)."""
     return word * 1.25e-3
 
 
 def ina260_watts(power: int, maker: int) -> float:
-    """10 mW each, never negative (8.6.4); raises Unavailable if another chip answers."""
+    """10 mW each, never negative (power register); raises Unavailable if another chip answers."""
     if maker != _TI:
         raise Unavailable(f"expected the maker's number {_TI:#06x} of an INA260, found {maker:#06x}")
     return power * 10e-3

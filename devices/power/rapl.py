@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from devices.families.base import Shell
-from devices.families.gather import Gathered, Unavailable, gather
+from devices.families.gather import Gathered, Unavailable, gather, printable
 from devices.power.base import UPTIME, Rail, RailKind, Rails, Sample, timed
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
@@ -83,15 +83,16 @@ def joules(found: Gathered, folder: str) -> float:
 
 
 def _zones(found: Gathered) -> list[_Zone]:
-    """Packages before their children."""
+    """Packages before their children; of zones that bear one name, the first."""
     matches = (_ZONE.fullmatch(path) for path in found.matching(f"{_ZONES}/name"))
-    zones = []
+    zones: dict[str, _Zone] = {}
     for match in sorted(filter(None, matches), key=lambda match: match[2] or ""):
-        folder = match[0].removesuffix("/name")
-        name = found.line(match[0])
-        parent = found.files.get(f"{match[1]}/name", "").strip() if match[2] else None
-        zones.append(_Zone(folder, f"{parent}/{name}" if match[2] else name, parent))
-    return zones
+        name, parent = found.line(match[0]), None
+        if match[2]:
+            parent = printable(found.files.get(f"{match[1]}/name", ""))
+            name = f"{parent}/{name}"
+        zones.setdefault(name, _Zone(match[0].removesuffix("/name"), name, parent))
+    return [zone for name, zone in zones.items() if name]
 
 
 def _rail(found: Gathered, zone: _Zone) -> Rail:

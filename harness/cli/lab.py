@@ -104,8 +104,8 @@ def trust(
     offered = offered_host_key(chosen)
     if fingerprint and fingerprint != offered.fingerprint:
         raise HostKeyError(
-            f"{offered.name} offers {offered.kind} {offered.fingerprint}, expected {fingerprint}; something else answers "
-            "there, or the fingerprint is that of another key; nothing was written"
+            f"{offered.name} offers {offered.kind} {offered.fingerprint}, expected {fingerprint}; nothing was written: "
+            "something else answers there, or the fingerprint is that of another key"
         )
     if not (offered.known or fingerprint or yes or _confirmed(offered, json)):
         raise HostKeyError(f"{offered.name} is not trusted; nothing was written")
@@ -124,7 +124,7 @@ def _confirmed(offered: "OfferedKey", json: bool) -> bool:
         raise UsageError("--json asks no questions; add --fingerprint SHA256:... or --yes")
     say(
         f"{offered.name} offers {offered.kind} {offered.fingerprint}\n"
-        "Compare it with what the device itself shows for: for k in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $k; done\n"
+        "The device itself shows its own with: for key in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $key; done\n"
         f"It would be added to {offered.known_hosts}"
     )
     try:
@@ -163,10 +163,11 @@ class _Agent:
 
     def runs(self, session: "Session") -> "Check":
         from devices.check import Check, failed
+        from devices.errors import DeviceError
 
         try:
             self.info = _agent_info(session)
-        except BenchError as error:
+        except (BenchError, DeviceError) as error:
             return failed("agent runs", error)
         return Check("agent runs", True, f"{len(self.info.variants)} kernels for {self.info.arch}")
 
