@@ -68,6 +68,10 @@ def _user(text: str) -> str:
 def _file(text: str) -> str:
     if "\n" in text or "\0" in text or not text:
         raise ValueError("expected the path of a file, not its content")
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("expected a path, found ~ and the name of a user that is not here") from error
     return text
 
 

@@ -49,7 +49,7 @@ def answer(body: bytes, status: int = 200, **headers: str) -> Respond:
 @pytest.fixture
 def plug() -> Iterator[Plug]:
     running = Plug()
-    thread = threading.Thread(target=running.server.serve_forever)
+    thread = threading.Thread(target=running.server.serve_forever, args=(0.01,))
     thread.start()
     yield running
     running.server.shutdown()
