@@ -6,8 +6,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests need an Arm emulator, an SSH server, a browser and its driver, and a symbol reader.
-TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps
+# Tests need an Arm emulator, an SSH server, a browser and its driver, a symbol reader, and sudo to check its files.
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps sudo
 
 # What builds and runs an emulated board: devices/virtual/full/README.md.
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \

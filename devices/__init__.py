@@ -1,7 +1,8 @@
 """What is in the lab and how to reach it: inventory, sessions, facts, and whether a device is fit to measure on."""
 
+from devices.check import Check
 from devices.device import LOCAL, Device, Target, device_from_address, placement_cpus
-from devices.doctor import Check, checks, diagnose
+from devices.doctor import checks, diagnose
 from devices.errors import DeviceError
 from devices.families.base import Core, Facts
 from devices.inventory import Inventory, load_inventory

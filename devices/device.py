@@ -34,6 +34,26 @@ class Target:
 
 
 @dataclass(frozen=True)
+class MeterConfig:
+    """A power meter that somebody connected to a device. Each kind (METERS in devices/power) uses some of the keys.
+
+    No password is kept: `password_env` names an environment variable, `netrc` a file.
+    """
+
+    kind: str
+    host: str = ""
+    port: int = 80
+    channel: int = 0
+    user: str = "admin"
+    password_env: str = ""
+    netrc: Path | None = None
+    bus: int = 1
+    address: int = 0x40
+    shunt_ohm: float = 0.1
+    serial: str = ""
+
+
+@dataclass(frozen=True)
 class Device:
     """Where a device is and how to reach it; whether it answers is only known to a Session.
 
@@ -55,6 +75,12 @@ class Device:
     target: Target = field(default_factory=Target)
     placement: str = "all"
     enabled: bool = True
+    meter: MeterConfig | None = None
+    power_cycle: tuple[str, ...] = ()
+    """A command of this machine that takes the device's power away and gives it back; no shell reads it."""
+
+    power_mode: str = ""
+    """The mode that the device shall be measured in, by the name that its own tool uses."""
 
     @property
     def address(self) -> str:

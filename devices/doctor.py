@@ -2,12 +2,16 @@
 
 import re
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
+from devices.check import Check, attempt, failed, verdict
 from devices.device import Device
+from devices.doctor_clocks import clock_checks
+from devices.doctor_power import power_checks
 from devices.errors import DeviceError, HostKeyError
+from devices.families import FAMILIES
 from devices.families.base import Facts
+from devices.families.linux import cpu_list
 from devices.session import Session, open_session
 
 # The agent is 2 MB, the shipped model 10; a model worth measuring on a board has some hundreds.
@@ -19,72 +23,59 @@ LOAD_PER_CORE = 0.25
 _KEYS = {"local": "this machine", "adb": "adb has none: whoever has the serial number is believed"}
 
 
-@dataclass(frozen=True)
-class Check:
-    """`found` is what was seen; `fix` says what to do, and is empty when all is well."""
-
-    name: str
-    ok: bool
-    found: str
-    fix: str = ""
+Examination = Callable[[Session], Check]
 
 
-def diagnose(device: Device, connect_timeout_s: float = 10.0) -> list[Check]:
+def diagnose(device: Device, connect_timeout_s: float = 10.0, extra: Sequence[Examination] = ()) -> list[Check]:
     """All checks, beginning with whether it can be reached at all, and ending there if it cannot. Raises nothing."""
     try:
         session = open_session(device, connect_timeout_s)
     except HostKeyError as error:
         answers = Check("reachable", True, f"something answers at {device.address}")
-        return [answers, _failed("host key", error)]
+        return [answers, failed("host key", error)]
     except DeviceError as error:
-        return [_failed("reachable", error)]
+        return [failed("reachable", error)]
     with session:
         known = _KEYS.get(device.transport, "known, unchanged")
-        return [Check("reachable", True, device.address), Check("host key", True, known), *checks(session)]
+        return [Check("reachable", True, device.address), Check("host key", True, known), *checks(session, extra)]
 
 
-def checks(session: Session) -> list[Check]:
-    """What can be seen from inside; a check that the device does not let us make fails with the reason."""
-    shell = _attempt("shell", lambda: _shell(session))
+def checks(session: Session, extra: Sequence[Examination] = ()) -> list[Check]:
+    """What can be seen from inside; a check that the device does not let us make fails with the reason.
+
+    `extra` are checks of whoever asks, such as whether its program runs there.
+    """
+    shell = attempt("shell", lambda: _shell(session))
     if not shell.ok:
         return [shell]
     try:
         facts = session.facts()
     except DeviceError as error:
-        return [shell, _failed("facts", error)]
+        return [shell, failed("facts", error)]
+    family = FAMILIES[session.device.family]
     return [
         shell,
-        _attempt("free space", lambda: _free_space(session)),
-        _attempt("programs may run", lambda: _executable(session)),
-        _attempt("clock", lambda: _clock(session)),
+        attempt("free space", lambda: _free_space(session)),
+        attempt("programs may run", lambda: _executable(session)),
+        attempt("clock", lambda: _clock(session)),
         _memory(facts),
         _load(facts),
         _affinity(facts),
+        *clock_checks(session, family),
+        *power_checks(session, family),
+        *(_examine(one, session) for one in extra),
     ]
 
 
-def _attempt(name: str, check: Callable[[], Check]) -> Check:
-    try:
-        return check()
-    except DeviceError as error:
-        return _failed(name, error)
-
-
-def _failed(name: str, error: DeviceError) -> Check:
-    """Errors of this package end with the remedy; what comes before the last `;` was found."""
-    found, _, fix = str(error).rpartition("; ")
-    return Check(name, False, found or fix, fix if found else "see devices/README.md")
-
-
-def _verdict(name: str, ok: bool, found: str, fix: str) -> Check:
-    return Check(name, ok, found, "" if ok else fix)
+def _examine(one: Examination, session: Session) -> Check:
+    return attempt(getattr(one, "__name__", "check"), lambda: one(session))
 
 
 def _shell(session: Session) -> Check:
     """Banners that a login script prints would end up in every result."""
     printed = session.run(["echo", "ready"], timeout_s=10.0).check().stdout
     fix = "make ~/.bashrc and ~/.profile print nothing when the shell is not interactive"
-    return _verdict("shell", printed == "ready\n", f"`echo ready` printed {printed[:80]!r}", fix)
+    return verdict("shell", printed == "ready\n", f"`echo ready` printed {printed[:80]!r}", fix)
 
 
 def _free_space(session: Session) -> Check:
@@ -94,7 +85,7 @@ def _free_space(session: Session) -> Check:
         return Check("free space", False, f"df printed {lines[-1:]}", "expected POSIX df -Pk on the device")
     free = int(match[1]) << 10
     fix = f"delete what is not needed (everything in {session.root} may go), or set `root:` to a larger disk"
-    return _verdict("free space", free >= FREE_BYTES, f"{free >> 20} MiB in {session.root}", fix)
+    return verdict("free space", free >= FREE_BYTES, f"{free >> 20} MiB in {session.root}", fix)
 
 
 def _executable(session: Session) -> Check:
@@ -105,7 +96,7 @@ def _executable(session: Session) -> Check:
     done = session.run(["sh", "-c", script, "sh", session.root])
     found = f"in {session.root}" if done.returncode == 0 else done.stderr.strip()[-200:]
     fix = f"the file system of {session.root} is mounted noexec: set `root:` to a folder that is not"
-    return _verdict("programs may run", done.returncode == 0, found, fix)
+    return verdict("programs may run", done.returncode == 0, found, fix)
 
 
 def _clock(session: Session) -> Check:
@@ -116,7 +107,7 @@ def _clock(session: Session) -> Check:
         return Check("clock", False, f"`date +%s` printed {printed[:40]!r}", "expected seconds since 1970")
     # date cuts its fraction off, which is up to a second early.
     off = max(before - int(printed) - 1, int(printed) - after, 0.0)
-    return _verdict("clock", off <= CLOCK_S, f"{off:.0f} s off", "sudo timedatectl set-ntp true")
+    return verdict("clock", off <= CLOCK_S, f"{off:.0f} s off", "sudo timedatectl set-ntp true")
 
 
 def _memory(facts: Facts) -> Check:
@@ -124,7 +115,7 @@ def _memory(facts: Facts) -> Check:
     if free is None:
         return _unavailable("memory", facts, "memory_available_bytes")
     fix = "stop other programs; a model that does not fit is measured from disk"
-    return _verdict("memory", free >= MEMORY_BYTES, f"{free >> 20} MiB available", fix)
+    return verdict("memory", free >= MEMORY_BYTES, f"{free >> 20} MiB available", fix)
 
 
 def _load(facts: Facts) -> Check:
@@ -133,23 +124,17 @@ def _load(facts: Facts) -> Check:
         return _unavailable("load", facts, "load_1min" if facts.load_1min is None else "cores")
     found = f"{facts.load_1min:g} on {online} cores in the last minute"
     fix = "something else is running: find it with top, stop it, wait a minute"
-    return _verdict("load", facts.load_1min <= LOAD_PER_CORE * online, found, fix)
+    return verdict("load", facts.load_1min <= LOAD_PER_CORE * online, found, fix)
 
 
 def _affinity(facts: Facts) -> Check:
     if facts.affinity is None or not facts.cores:
         return _unavailable("cpu affinity", facts, "cores" if facts.affinity else "affinity")
-    allowed = _cpu_list(facts.affinity)
+    allowed = cpu_list(facts.affinity)
     barred = sorted({core.id for core in facts.cores if core.online} - allowed)
     found = f"CPUs {facts.affinity}" + (f", not {barred}" if barred else "")
     fix = "a cpuset or taskset keeps us off some cores: log in outside of it, or set `placement:` to the cores allowed"
-    return _verdict("cpu affinity", not barred, found, fix)
-
-
-def _cpu_list(text: str) -> set[int]:
-    """`0-3,6` as the kernel lists CPUs."""
-    ranges = re.findall(r"([0-9]{1,5})(?:-([0-9]{1,5}))?", text)
-    return {cpu for first, last in ranges for cpu in range(int(first), int(last or first) + 1)}
+    return verdict("cpu affinity", not barred, found, fix)
 
 
 def _unavailable(name: str, facts: Facts, fact: str) -> Check:

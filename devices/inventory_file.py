@@ -9,22 +9,33 @@
 `extends` takes over what a template says; a key given again replaces it, tags add up. Passwords are refused.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from devices.device import ADB_ROOT, HOST, LOCAL, NAME, USER, Device, Target
+from devices.device import ADB_ROOT, HOST, LOCAL, NAME, USER, Device, MeterConfig, Target
 from devices.document import Document, Where, read_document
 from devices.errors import InventoryError
 from devices.families import FAMILIES
 from devices.inventory import nearest
 from devices.placement import check_placement
+from devices.power import METERS
 from devices.transport import TRANSPORTS
 
 _SECRETS = ("password", "passwd", "pass", "passphrase", "secret", "token", "private_key", "sudo_password")
 _NEEDS_HOST = ("ssh", "replay", "adb")
+_HTTP = ("host", "port", "user", "password_env", "netrc")
+METER_KEYS = {
+    "ina219": ("bus", "address", "shunt_ohm"),
+    "ina260": ("bus", "address"),
+    "joulescope": ("serial",),
+    "monsoon": ("serial",),
+    "shelly": (*_HTTP, "channel"),
+    "tasmota": _HTTP,
+}
 
 
 def _one_of(kind: str, known: Iterable[str]) -> AfterValidator:
@@ -58,6 +69,10 @@ def _user(text: str) -> str:
 def _file(text: str) -> str:
     if "\n" in text or "\0" in text or not text:
         raise ValueError("expected the path of a file, not its content")
+    try:
+        Path(text).expanduser()
+    except RuntimeError as error:
+        raise ValueError("expected a path, found ~ and the name of a user that is not here") from error
     return text
 
 
@@ -75,6 +90,33 @@ def _placement(text: str) -> str:
     return text
 
 
+def _variable(text: str) -> str:
+    # What is wrong is not repeated: it could be the password itself.
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", text):
+        raise ValueError("expected the name of an environment variable, such as SHELLY_PASSWORD")
+    return text
+
+
+def _serial(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9-]{1,40}", text):
+        raise ValueError("expected a serial number of letters, digits and '-'")
+    return text
+
+
+def _mode(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9 ._+-]{0,40}", text):
+        raise ValueError("expected the name of a power mode, such as MAXN or 15W")
+    return text
+
+
+def _command(words: list[str]) -> list[str]:
+    if not words or not words[0] or words[0].startswith("-"):
+        raise ValueError("expected a program and its arguments, such as [uhubctl, -l, 1-1, -p, '2', -a, cycle]")
+    if any("\0" in word for word in words):
+        raise ValueError("expected arguments without NUL")
+    return words
+
+
 Name = Annotated[str, AfterValidator(_name)]
 File = Annotated[str, AfterValidator(_file)]
 
@@ -84,6 +126,37 @@ class TargetEntry(BaseModel):
     arch: Literal["aarch64", "x86_64"] | None = None
     isa: str = ""
     os: Literal["linux"] = "linux"
+
+
+class MeterEntry(BaseModel):
+    """Which keys a meter has depends on its kind: METER_KEYS."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    kind: Annotated[str, _one_of("kind of meter", METERS)]
+    host: Annotated[str, AfterValidator(_host)] | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    channel: Annotated[int, Field(ge=0, le=15)] | None = None
+    user: Annotated[str, AfterValidator(_user)] | None = None
+    password_env: Annotated[str, AfterValidator(_variable)] | None = None
+    netrc: File | None = None
+    bus: Annotated[int, Field(ge=0, le=255)] | None = None
+    # Two pins choose among these 16, on both chips.
+    address: Annotated[int, Field(ge=0x40, le=0x4F)] | None = None
+    shunt_ohm: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = None
+    serial: Annotated[str, AfterValidator(_serial)] | None = None
+
+    @model_validator(mode="after")
+    def keys_of_its_kind(self) -> Self:
+        known = METER_KEYS[self.kind]
+        for name in self.given():
+            if name not in known:
+                raise ValueError(f"`{name}` is no key of a meter of kind {self.kind}; it has {', '.join(known)}")
+        if "host" in known and self.host is None:
+            raise ValueError(f"expected `host` with a name or address, since its kind is {self.kind}")
+        return self
+
+    def given(self) -> dict[str, Any]:
+        return self.model_dump(exclude_none=True, exclude={"kind"})
 
 
 class Entry(BaseModel):
@@ -103,6 +176,9 @@ class Entry(BaseModel):
     target: TargetEntry | None = None
     placement: Annotated[str, AfterValidator(_placement)] | None = None
     enabled: bool | None = None
+    meter: MeterEntry | None = None
+    power_cycle: Annotated[list[str], AfterValidator(_command)] | None = None
+    power_mode: Annotated[str, AfterValidator(_mode)] | None = None
 
     def given(self) -> dict[str, Any]:
         """What was written, without `extends`; an empty value (`port:`) says nothing."""
@@ -159,7 +235,17 @@ def _device(document: Document, file: InventoryFile, name: str, entry: Entry) ->
         target=Target(target.arch or "", target.isa, target.os) if target else default.target,
         placement=given.get("placement", default.placement),
         enabled=given.get("enabled", default.enabled),
+        meter=_meter(folder, given.get("meter")),
+        power_cycle=tuple(given.get("power_cycle", ())),
+        power_mode=given.get("power_mode", ""),
     )
+
+
+def _meter(folder: Path, entry: MeterEntry | None) -> MeterConfig | None:
+    if entry is None:
+        return None
+    given = entry.given()
+    return MeterConfig(entry.kind, **(given | {"netrc": _resolve(folder, given.get("netrc"))}))
 
 
 def _layers(document: Document, templates: dict[str, Entry], where: Where, entry: Entry) -> list[dict[str, Any]]:
@@ -203,6 +289,8 @@ def _explain(document: Document, problem: Any) -> str:
 
 def _unknown_key(where: Where, key: str) -> str:
     if key.lower().replace("-", "_") in _SECRETS:
+        if "meter" in where[:-1]:
+            return "secrets have no place in an inventory; name a variable in `password_env`, or a file in `netrc`"
         return (
             "secrets have no place in an inventory; use a key (ssh-keygen, ssh-copy-id user@host) and `identity_file`"
         )
@@ -211,6 +299,8 @@ def _unknown_key(where: Where, key: str) -> str:
         model = InventoryFile
     elif "target" in where[:-1]:
         model = TargetEntry
+    elif "meter" in where[:-1]:
+        model = MeterEntry
     return f"no such key{nearest(key, model.model_fields)}"
 
 

@@ -1,6 +1,7 @@
 """Worker: owns the connection to one device and asks its jobs one launch at a time, in rounds."""
 
 import random
+import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -25,6 +26,9 @@ DEVICE_BUDGET_BYTES = 4 << 30
 
 FINAL = (UsageError, UnsupportedError, HostKeyError, InventoryError, CommandTimeout, DeviceBusy)
 """What a second try would meet again; a command that hung for half an hour is among it."""
+
+POWER_CYCLE_S = 120.0
+"""The longest that the command may take which switches a device off and on."""
 
 Status = Literal["measured", "skipped", "failed"]
 EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried"]
@@ -100,6 +104,7 @@ class Worker:
         self._random = random.Random(f"{settings.seed} {work.device.name}")
         self._session: Session | None = None
         self._held: Held | None = None
+        self._cycle = work.device.power_cycle
         self._paths: dict[str, str] = {}
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
         self._total = sum(max(job.launches, 1) for job in self._jobs)
@@ -176,12 +181,23 @@ class Worker:
         final = isinstance(error, FINAL)
         if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
             self._disconnect()
+        if self._session is None and not final and not last:
+            self._power_cycle()
         if unreached and (last or final):
             self._settle(job, "failed", failure)
             raise _DeviceGone(failure) from error
         if last or final:
             raise failure from error
         self._tell("retried", job, str(failure))
+
+    def _power_cycle(self) -> None:
+        """Once: the inventory's command that takes the power from the device and gives it back, run on this machine."""
+        command, self._cycle = self._cycle, ()
+        if command:
+            with suppress(OSError, subprocess.SubprocessError):
+                subprocess.run(
+                    command, stdin=subprocess.DEVNULL, capture_output=True, timeout=POWER_CYCLE_S, check=False
+                )
 
     def _connect(self) -> Session:
         if self._session is None:

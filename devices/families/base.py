@@ -59,6 +59,11 @@ class Facts:
     cpuset: str | None = None
     """The control group that sets `affinity` (cpuset(7)), such as `/background` of Android."""
 
+    isolated: str | None = None
+    """CPUs that the scheduler leaves alone (isolcpus=), in the same form; empty: none."""
+
+    swap_used_bytes: int | None = None
+
     unavailable: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,7 +82,8 @@ class Facts:
     @property
     def state(self) -> dict[str, Any]:
         """What changes without making old measurements stale."""
-        names = ("boot_id", "uptime_s", "load_1min", "memory_available_bytes", "governors", "affinity", "cpuset")
+        memory = ("memory_available_bytes", "swap_used_bytes")
+        names = ("boot_id", "uptime_s", "load_1min", *memory, "governors", "affinity", "cpuset", "isolated")
         return {name: getattr(self, name) for name in names}
 
     @property

@@ -28,22 +28,31 @@ _HEADER = re.compile(r"(?:^|\n)==> (/.*?) <==\n")
 # GNU, then busybox and toybox: head: cannot open '/x' for reading: reason | head: /x: reason
 _COMPLAINT = re.compile(r"head: (?:[a-z ]+')?(/.*?)'?(?: for reading)?: ([^:]+)")
 _COMMAND = re.compile(r"\n== command (\w+)\n(.*?)\n== status ([0-9]+)(?=\n)", re.DOTALL)
-_NOT_FOUND, _TIMED_OUT = 127, 124
+_NOT_FOUND = 127
+_TIMED_OUT = (124, 143, 137)
+"""What `timeout` of GNU and toybox says, that of busybox (SIGTERM), and all three where SIGKILL was needed."""
 
 # One `head` reads all files: forks are what such a script costs on a small board. The shell expands the patterns.
 _SCRIPT = """
 LC_ALL=C; export LC_ALL
 R=$1
-if [ -n "$R" ]; then PATH="$R/usr/bin:$R/usr/sbin:$PATH"; export PATH; fi
-ask() {{
-  n=$1; shift
-  if command -v timeout >/dev/null 2>&1; then set -- timeout {seconds} "$@"; fi
-  o=$("$@" 2>&1 </dev/null); s=$?
-  printf '\\n== command %s\\n%s\\n== status %s\\n' "$n" "$o" "$s"
-}}
+command -v head >/dev/null 2>&1 || {{ echo "head: no such program" >&2; exit {not_found}; }}
 head -v -c {bytes} {files}
 {commands}
 exit 0
+"""
+# Over ssh, PATH lacks the folders where i2cget and nvpmodel lie. Some tools ignore SIGTERM, so `-k`, which busybox has
+# only since 1.34; before 1.30 its `timeout` took its seconds as an option, and fails here.
+_ASK = """
+PATH="$PATH:/usr/sbin:/sbin"
+if [ -n "$R" ]; then PATH="$R/usr/bin:$R/usr/sbin:$PATH"; fi
+export PATH
+for t in "timeout -k 1 {seconds}" "timeout {seconds}" ""; do $t true >/dev/null 2>&1 && break; done
+ask() {{
+  n=$1; shift
+  o=$($t "$@" 2>&1 </dev/null); s=$?
+  printf '\\n== command %s\\n%s\\n== status %s\\n' "$n" "$o" "$s"
+}}
 """
 
 
@@ -83,6 +92,13 @@ class Gathered:
             raise Unavailable(f"{path}: expected an integer, found {printable(text)[:40]!r}")
         return int(text)
 
+    def number(self, path: str) -> float:
+        """The number that a file begins with, such as the uptime in `12.50 20.00`."""
+        word = printable(next(iter(self.text(path).split()), ""))
+        if not re.fullmatch(r"-?[0-9]{1,15}(\.[0-9]{1,15})?", word):
+            raise Unavailable(f"{path}: expected a number, found {word[:40]!r}")
+        return float(word)
+
     def matching(self, pattern: str) -> list[str]:
         """Paths of that pattern that could be read, 2 before 10. A `*` does not cross a `/`."""
         depth = pattern.count("/")
@@ -104,7 +120,8 @@ class Gathered:
         output = self.commands.get(name)
         if output is None:
             raise Unavailable(f"{name} was not asked")
-        reasons = {_NOT_FOUND: "no such program", _TIMED_OUT: f"no answer within {COMMAND_TIMEOUT_S} s"}
+        reasons = {_NOT_FOUND: "no such program"}
+        reasons |= dict.fromkeys(_TIMED_OUT, f"no answer within {COMMAND_TIMEOUT_S} s")
         if output.status:
             reason = reasons.get(output.status) or output.text.strip() or "it printed nothing"
             raise Unavailable(printable(f"{name}: status {output.status}: {reason}"))
@@ -138,11 +155,12 @@ def gather(
     asked = list(files)
     if bad := [pattern for pattern in asked if not _PATTERN.fullmatch(pattern)]:
         raise ValueError(f"expected absolute paths without blanks and quotes, found {bad}")
+    questions = [f"ask {name} {join(argv)}" for name, argv in (commands or {}).items()]
     script = _SCRIPT.format(
-        seconds=COMMAND_TIMEOUT_S,
+        not_found=_NOT_FOUND,
         bytes=MAX_FILE_BYTES,
         files=" ".join(f'"$R"{pattern}' for pattern in asked) or "/dev/null",
-        commands="\n".join(f"ask {name} {join(argv)}" for name, argv in (commands or {}).items()),
+        commands="\n".join([_ASK.format(seconds=COMMAND_TIMEOUT_S), *questions]) if questions else "",
     )
     answer = shell.run(["sh", "-c", script, "sh", root.rstrip("/")])
     if answer.returncode != 0:

@@ -88,10 +88,9 @@ class Jetson(Linux):
         found = gather(session, GOVERNOR_FILES, CLOCK_COMMANDS, self.root)
         try:
             found.command("jetson_clocks")
-            pin, *others = clock_commands(stored_clocks(found))
+            return clock_commands(stored_clocks(found))
         except Unavailable:
             return super().privileges(session)
-        return ((*pin, '""'), *others)  # sudoers(5): "" stands for "without arguments"
 
 
 def jetson_facts(found: Gathered) -> Facts:

@@ -1,7 +1,6 @@
 """Any Linux machine: facts from uname, /proc and /sys, gathered in one round trip."""
 
 import hashlib
-import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -14,6 +13,7 @@ CPUS = "/sys/devices/system/cpu"
 _APPLICATION = b"edge-quant-bench machine identity"
 DEVICE_TREE = "/sys/firmware/devicetree/base"
 """Where the kernel's ABI has it; /proc/device-tree is a link to it."""
+_HUGE_PAGES = "/sys/kernel/mm/transparent_hugepage/enabled"
 
 VIRTUAL_MARK = "/run/virtual-board"
 """A file that only virtual boards have, with their kind; see devices/virtual."""
@@ -37,6 +37,11 @@ FACT_FILES = (
     f"{CPUS}/cpu[0-9]*/cpu_capacity",
     f"{CPUS}/cpu[0-9]*/cpufreq/cpuinfo_max_freq",
     f"{CPUS}/cpu[0-9]*/cpufreq/scaling_governor",
+    f"{CPUS}/isolated",
+    f"{CPUS}/smt/active",
+    f"{CPUS}/intel_pstate/no_turbo",
+    f"{CPUS}/cpufreq/boost",
+    _HUGE_PAGES,
 )
 FACT_COMMANDS: Mapping[str, Sequence[str]] = {"uname": ("uname", "-srm")}
 
@@ -76,7 +81,7 @@ _IMPLEMENTERS = {0x41: _ARM_PARTS, 0x4E: _NVIDIA_PARTS}
 class Linux:
     """Facts that every Linux has; the other families add to them."""
 
-    sensors: Sequence[str] = ()
+    sensors: Sequence[str] = ("rapl", "hwmon")
 
     def __init__(self, root: str = "") -> None:
         self.root = root
@@ -92,11 +97,12 @@ class Linux:
         return governor_settings(gather(session, GOVERNOR_FILES, root=self.root))
 
     def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
-        return tuple(("/usr/bin/tee", setting.path) for setting in self.tuning(session) if setting.path)
+        found = gather(session, GOVERNOR_FILES, root=self.root)
+        return tuple((TEE, path) for path in _steady_domains(found))
 
 
 def linux_facts(found: Gathered, **more: Any) -> Facts:
-    """Facts of any Linux; `more` are facts of a family, which replace those of the same name."""
+    """Facts of any Linux; `more` are facts of a family: `platform` adds up, the others replace those of their name."""
     notes = Notes()
     facts: dict[str, Any] = {
         "os": notes.get("os", lambda: _word(found.command("uname"), 0)),
@@ -111,11 +117,16 @@ def linux_facts(found: Gathered, **more: Any) -> Facts:
         "distribution": notes.get("distribution", lambda: _assigned(found, "/etc/os-release", "PRETTY_NAME")),
         "hostname": notes.get("hostname", lambda: found.line("/proc/sys/kernel/hostname")),
         "boot_id": notes.get("boot_id", lambda: found.line("/proc/sys/kernel/random/boot_id")),
-        "uptime_s": notes.get("uptime_s", lambda: _number(found, "/proc/uptime")),
-        "load_1min": notes.get("load_1min", lambda: _number(found, "/proc/loadavg")),
+        "uptime_s": notes.get("uptime_s", lambda: found.number("/proc/uptime")),
+        "load_1min": notes.get("load_1min", lambda: found.number("/proc/loadavg")),
         "memory_available_bytes": notes.get("memory_available_bytes", lambda: _memory(found, "MemAvailable")),
         "governors": notes.get("governors", lambda: _governors(found)) or (),
         "affinity": notes.get("affinity", lambda: next(_labelled(found, "/proc/self/status", "Cpus_allowed_list"))),
+        "isolated": notes.get("isolated", lambda: printable(found.text(f"{CPUS}/isolated"))),
+        "swap_used_bytes": notes.get(
+            "swap_used_bytes", lambda: _memory(found, "SwapTotal") - _memory(found, "SwapFree")
+        ),
+        "platform": platform(found) | dict(more.pop("platform", {})),
     }
     return Facts(**(facts | more | {"unavailable": _reasons(notes, more)}))
 
@@ -124,6 +135,20 @@ def _reasons(notes: Notes, more: Mapping[str, Any]) -> dict[str, str]:
     """What stays unknown: not what a family found by other means."""
     unknown = {name: reason for name, reason in notes.unavailable.items() if more.get(name) is None}
     return unknown | dict(more.get("unavailable", {}))
+
+
+def platform(found: Gathered) -> dict[str, str]:
+    """Switches that change how fast the same CPU is, where the kernel has them (admin-guide: pm/intel_pstate,
+    pm/cpufreq, mm/transhuge; ABI: sysfs-devices-system-cpu)."""
+    turbo = _switch(found, f"{CPUS}/intel_pstate/no_turbo", on="0") or _switch(found, f"{CPUS}/cpufreq/boost", on="1")
+    chosen = re.search(r"\[([a-z]{1,20})\]", found.files.get(_HUGE_PAGES, ""))
+    switches = {"turbo": turbo, "smt": _switch(found, f"{CPUS}/smt/active", on="1"), "thp": chosen and chosen[1]}
+    return {name: value for name, value in switches.items() if value}
+
+
+def _switch(found: Gathered, path: str, on: str) -> str | None:
+    text = found.files.get(path, "").strip()
+    return ("on" if text == on else "off") if text in ("0", "1") else None
 
 
 def cores(found: Gathered) -> tuple[Core, ...]:
@@ -194,14 +219,18 @@ def linux_snapshot(found: Gathered, **more: Any) -> Snapshot:
 
 
 def temperatures(found: Gathered) -> dict[str, float]:
-    """Degrees by the type of the thermal zone. A gated zone answers EAGAIN: it is left out, not 0."""
-    zones = {}
+    """Degrees by the type of the thermal zone, of several of one type the hottest.
+
+    A gated zone answers EAGAIN: it is left out, not 0.
+    """
+    zones: dict[str, float] = {}
     for path in found.matching("/sys/class/thermal/thermal_zone*/type"):
         value = path.removesuffix("type") + "temp"
         try:
-            zones[found.line(path)] = found.integer(value) / 1000
+            name, degrees = found.line(path), found.integer(value) / 1000
         except Unavailable:
             continue
+        zones[name] = max(degrees, zones.get(name, degrees))
     if not zones:
         raise Unavailable("no thermal zone has a temperature")
     return zones
@@ -227,6 +256,9 @@ def _cpu_of(path: str) -> str:
     return path.removeprefix(f"{CPUS}/").partition("/")[0]
 
 
+STEADY = "performance"
+TEE = "/usr/bin/tee"
+"""By which a value is written as root: `sudo -n /usr/bin/tee PATH`."""
 GOVERNOR_FILES = (
     f"{CPUS}/cpufreq/policy*/scaling_governor",
     f"{CPUS}/cpufreq/policy*/scaling_available_governors",
@@ -235,13 +267,21 @@ GOVERNOR_FILES = (
 
 def governor_settings(found: Gathered) -> tuple[Setting, ...]:
     """`performance` for every frequency domain that offers it and has another."""
-    settings = []
-    for path in found.matching(GOVERNOR_FILES[0]):
-        offered = found.files.get(path.replace("scaling_governor", "scaling_available_governors"), "").split()
-        if "performance" in offered and found.text(path) != "performance":
-            domain = path.split("/")[-2]
-            settings.append(Setting(f"governor of {domain}", path, "performance"))
-    return tuple(settings)
+    return tuple(
+        Setting(f"governor of {path.split('/')[-2]}", path, STEADY)
+        for path in _steady_domains(found)
+        if found.text(path) != STEADY
+    )
+
+
+def _steady_domains(found: Gathered) -> list[str]:
+    """The governor files of the domains that offer `performance`, whatever they have now."""
+
+    def offers(path: str) -> bool:
+        choices = path.replace("scaling_governor", "scaling_available_governors")
+        return STEADY in found.files.get(choices, "").split()
+
+    return [path for path in found.matching(GOVERNOR_FILES[0]) if offers(path)]
 
 
 def _word(text: str, index: int) -> str:
@@ -249,17 +289,6 @@ def _word(text: str, index: int) -> str:
     if index >= len(words):
         raise Unavailable(f"expected {index + 1} words, found {printable(text)!r}")
     return printable(words[index])
-
-
-def _number(found: Gathered, path: str) -> float:
-    word = _word(found.text(path), 0)
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise Unavailable(f"{path}: expected a number, found {word!r}")
-    return number
 
 
 def _labelled(found: Gathered, path: str, label: str) -> Iterator[str]:

@@ -92,6 +92,9 @@ class Phone(Linux):
         output = found.commands.get("user")
         return governor_settings(found) if output is not None and output.text.strip() == "0" else ()
 
+    def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
+        return ()
+
     def capabilities(self, session: Shell) -> Mapping[str, str]:
         """What can be asked over this transport: "" where it works, else the reason."""
         return capabilities(gather(session, _ASKED_FILES, _ASKED_COMMANDS, self.root))

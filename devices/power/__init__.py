@@ -1,14 +1,36 @@
-"""SENSORS: what measures power in a device, by name; a family lists those that its devices may have."""
+"""Sensors of power: SENSORS that a device may have built in, METERS that somebody connected to it.
+
+A sensor is made with the `root` of the device, a meter with what the inventory says of it.
+"""
 
 from collections.abc import Callable
 
+from devices.device import MeterConfig
 from devices.power.base import Sensor
 from devices.power.battery import Battery
+from devices.power.hwmon import Hwmon
+from devices.power.ina2xx_i2c import Ina2xx
 from devices.power.ina3221 import Ina3221
+from devices.power.joulescope import Joulescope
+from devices.power.monsoon import Monsoon
 from devices.power.pmic import Pmic
+from devices.power.rapl import Rapl
+from devices.power.shelly import Shelly
+from devices.power.tasmota import Tasmota
 
 SENSORS: dict[str, Callable[[str], Sensor]] = {
     "battery": Battery,
+    "hwmon": Hwmon,
     "ina3221": Ina3221,
     "pmic": Pmic,
+    "rapl": Rapl,
+}
+
+METERS: dict[str, Callable[[MeterConfig], Sensor]] = {
+    "ina219": Ina2xx,
+    "ina260": Ina2xx,
+    "joulescope": Joulescope,
+    "monsoon": Monsoon,
+    "shelly": Shelly,
+    "tasmota": Tasmota,
 }

@@ -5,10 +5,11 @@ add up to the total; nested rails are never among those.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from devices.families.base import Shell
+from devices.families.gather import Gathered, Unavailable
 
 RailKind = Literal["input", "domain", "nested", "estimate"]
 
@@ -72,6 +73,19 @@ class Sensor(Protocol):
     def find(self, session: Shell) -> Rails: ...
 
     def read(self, session: Shell) -> Sample: ...
+
+
+UPTIME = "/proc/uptime"
+"""The device's monotonic clock, gathered in the same round trip as what it times; in steps of 10 ms (proc(5))."""
+
+
+def timed(found: Gathered, sample: Sample) -> Sample:
+    """The sample with the device's own time; without a time, nothing in it can be used."""
+    try:
+        return replace(sample, seconds=found.number(UPTIME))
+    except Unavailable as reason:
+        names = [*sample.watts, *sample.joules, *sample.unavailable]
+        return Sample(0.0, unavailable=dict.fromkeys(names, str(reason)))
 
 
 def total_watts(rails: Rails, sample: Sample) -> float | None:

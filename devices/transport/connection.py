@@ -6,6 +6,7 @@ Keys come from the ssh agent or from files.
 
 import logging
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import fabric
@@ -19,6 +20,7 @@ from devices.transport.host_keys import (
     append_known_host,
     changed_key_error,
     fingerprint,
+    known_hosts_name,
     load_known_hosts,
     unknown_key_error,
     user_known_hosts,
@@ -42,7 +44,7 @@ def connect(device: Device, timeout_s: float) -> fabric.Connection:
         close(connection)
         known_hosts = device.known_hosts or user_known_hosts()
         raise unknown_key_error(
-            *_endpoint(connection), error.key, known_hosts, by_gateway=bool(connection.gateway)
+            *_endpoint(connection), error.key, known_hosts, device.name, by_gateway=bool(connection.gateway)
         ) from None
     except DeviceError:
         close(connection)
@@ -56,22 +58,57 @@ def close(connection: fabric.Connection) -> None:
         hop.client.close()
 
 
-def enrol_host_key(device: Device, known_hosts: Path | None = None, timeout_s: float = 10.0) -> str:
-    """Trust the key that the device offers now, and return its fingerprint, which a person must have compared.
+@dataclass(frozen=True)
+class OfferedKey:
+    """The host key that something showed at an address, and the file that `enrol` would write it to."""
 
-    Written to `known_hosts`, by default the device's own file or else ~/.ssh/known_hosts. Raises HostKeyError if
-    another key is known already: that is never overwritten.
+    host: str
+    port: int
+    key: paramiko.PKey
+    known: bool
+    known_hosts: Path
+
+    @property
+    def kind(self) -> str:
+        return str(self.key.get_name())
+
+    @property
+    def fingerprint(self) -> str:
+        return fingerprint(self.key)
+
+    @property
+    def name(self) -> str:
+        """As known_hosts has it: `host` or `[host]:port`."""
+        return known_hosts_name(self.host, self.port)
+
+
+def offered_host_key(device: Device, timeout_s: float = 10.0) -> OfferedKey:
+    """What the device, or the gateway before it, shows now; nothing is written.
+
+    Raises HostKeyError if another key is known already: that is never overwritten.
     """
+    path = device.known_hosts or user_known_hosts()
     connection = _connection(device, timeout_s)
     try:
         _open(connection, device)
-        return fingerprint(connection.transport.get_remote_server_key())
+        return OfferedKey(*_endpoint(connection), connection.transport.get_remote_server_key(), True, path)
     except UnknownHostKey as error:
-        path = known_hosts or device.known_hosts or user_known_hosts()
-        append_known_host(path, *_endpoint(connection), error.key)
-        return fingerprint(error.key)
+        return OfferedKey(*_endpoint(connection), error.key, False, path)
     finally:
         close(connection)
+
+
+def enrol(offered: OfferedKey) -> None:
+    """Trust a key from now on; a person must have compared its fingerprint."""
+    if not offered.known:
+        append_known_host(offered.known_hosts, offered.host, offered.port, offered.key)
+
+
+def enrol_host_key(device: Device, timeout_s: float = 10.0) -> str:
+    """Trust the key that the device offers now, unseen, and return its fingerprint: for tests and virtual devices."""
+    offered = offered_host_key(device, timeout_s)
+    enrol(offered)
+    return offered.fingerprint
 
 
 def _connection(device: Device, timeout_s: float) -> fabric.Connection:

@@ -55,8 +55,10 @@ def known_hosts_name(host: str, port: int) -> str:
     return host if port == SSH_PORT else f"[{host}]:{port}"
 
 
-def unknown_key_error(host: str, port: int, key: paramiko.PKey, known_hosts: Path, by_gateway: bool) -> HostKeyError:
-    """`known_hosts` is the file that the command adds to."""
+def unknown_key_error(
+    host: str, port: int, key: paramiko.PKey, known_hosts: Path, device: str, by_gateway: bool
+) -> HostKeyError:
+    """`known_hosts` is the file that the command adds to, `device` its name in the inventory, or its address."""
     kind = _KEYSCAN_TYPES.get(key.get_name(), "ecdsa")
     enrol = f"ssh-keyscan -t {kind} -p {port} {host} >> {shlex.quote(str(known_hosts))}"
     if by_gateway:  # which ssh-keyscan cannot go through; ssh can, and asks
@@ -64,7 +66,8 @@ def unknown_key_error(host: str, port: int, key: paramiko.PKey, known_hosts: Pat
     return HostKeyError(
         f"{known_hosts_name(host, port)} offers a host key that no known_hosts file has: "
         f"{key.get_name()} {fingerprint(key)}. Compare this fingerprint with the one that the device itself shows for "
-        f"`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub`; if they agree, enrol the key with: {enrol}"
+        f"`ssh-keygen -lf /etc/ssh/ssh_host_{kind}_key.pub`; if they agree, enrol the key with "
+        f"`bench trust {shlex.quote(device)}`, or with: {enrol}"
     )
 
 

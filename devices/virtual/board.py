@@ -124,8 +124,10 @@ def build_tree(board: Board, root: Path, cpus: int | None = None) -> None:
 
 
 def _defaults(board: Board, cpus: int) -> dict[str, str]:
+    memory = {"MemTotal": board.memory_kib, "MemAvailable": board.memory_kib * 8 // 10, "SwapTotal": 0, "SwapFree": 0}
     return {
-        "/proc/meminfo": f"MemTotal:       {board.memory_kib} kB\nMemAvailable:   {board.memory_kib * 8 // 10} kB\n",
+        "/proc/meminfo": "".join(f"{name}: {kib} kB\n" for name, kib in memory.items()),
+        "/sys/devices/system/cpu/isolated": "\n",
         "/proc/sys/kernel/hostname": f"{board.hostname}\n",
         "/proc/sys/kernel/random/boot_id": "00000000-0000-4000-8000-000000000001\n",
         "/proc/uptime": "1000.00 4000.00\n",

@@ -1,4 +1,4 @@
-"""Devices: `bench devices`, `bench doctor`."""
+"""Devices: `bench devices`, `bench doctor`, `bench trust`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,12 +7,16 @@ import typer
 
 from harness.cli import options
 from harness.cli.output import emit, say, table
-from harness.errors import InfrastructureError
+from harness.errors import BenchError, InfrastructureError, UsageError
 
 if TYPE_CHECKING:
-    from devices.doctor import Check
+    from devices.check import Check
+    from devices.device import Device
     from devices.inventory import Inventory
+    from devices.session import Session
     from devices.survey import Sighting
+    from devices.transport.connection import OfferedKey
+    from harness.probes.info import InfoLine
 
 INVENTORY = Path("inventory.yaml")
 
@@ -54,27 +58,22 @@ def devices(
 
 def doctor(
     device: options.Device = "local",
+    fix: Annotated[
+        bool, typer.Option("--fix", help="Write the sudo allow-list that the device needs; install it if we may.")
+    ] = False,
     inventory: options.InventoryFile = None,
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Check build tools and devices: connection, space, clock, load. What fails says what repairs it."""
-    from devices.doctor import diagnose
-
+    """Check build tools and devices: connection, space, load, clocks, power, agent. What fails says what repairs it."""
     chosen = load_lab(inventory).select(device)
     if dry_run:
-        emit(
-            [one.name for one in chosen],
-            json,
-            f"would check the build tools here, and {', '.join(one.name for one in chosen)}",
-        )
+        names = ", ".join(one.name for one in chosen)
+        also = " and write an allow-list for sudo there" if fix else ""
+        emit([one.name for one in chosen], json, f"would check the build tools here, and {names}{also}")
         return
-    found = {"build": [_tools()]} | {one.name: diagnose(one) for one in chosen}
-    rows = [
-        [place, check.name, "ok" if check.ok else "FAILS", check.found]
-        for place, checks in found.items()
-        for check in checks
-    ]
+    found = {"build": [_tools()]} | {one.name: _examined(one, fix) for one in chosen}
+    rows = [[place, check.name, check.state, check.found] for place, checks in found.items() for check in checks]
     emit(
         {place: [vars(check) for check in checks] for place, checks in found.items()},
         json,
@@ -82,14 +81,124 @@ def doctor(
         # Below the table, where a command stays in one piece.
         *(f"{place}, {check.name}: {check.fix}" for place, checks in found.items() for check in checks if not check.ok),
     )
-    failed = sum(row[2] != "ok" for row in rows)
+    failed = sum(not check.ok for checks in found.values() for check in checks)
     if failed:
         say(f"bench: {failed} of {len(rows)} checks fail")
         raise typer.Exit(InfrastructureError.exit_code)
 
 
+def trust(
+    device: Annotated[str, typer.Argument(help="One device: its name in the inventory, or user@host.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Trust whatever key is offered now, unseen.")] = False,
+    fingerprint: Annotated[str, typer.Option("--fingerprint", help="Trust this key only: SHA256:...")] = "",
+    inventory: options.InventoryFile = None,
+    json: options.Json = False,
+) -> None:
+    """Enrol the ssh host key of a device, after its fingerprint was compared with what the device itself shows."""
+    from devices.errors import HostKeyError
+    from devices.transport.connection import enrol, offered_host_key
+
+    chosen = load_lab(inventory).pick(device)
+    if chosen.transport != "ssh":
+        raise UsageError(f"{chosen.name} is reached without ssh (transport {chosen.transport}); it has no host key")
+    offered = offered_host_key(chosen)
+    if fingerprint and fingerprint != offered.fingerprint:
+        raise HostKeyError(
+            f"{offered.name} offers {offered.kind} {offered.fingerprint}, expected {fingerprint}; nothing was written: "
+            "something else answers there, or the fingerprint is that of another key"
+        )
+    if not (offered.known or fingerprint or yes or _confirmed(offered, json)):
+        raise HostKeyError(f"{offered.name} is not trusted; nothing was written")
+    enrol(offered)
+    data = {"device": chosen.name, "host": offered.name, "type": offered.kind, "fingerprint": offered.fingerprint}
+    done = "was known already" if offered.known else f"added to {offered.known_hosts}"
+    emit(
+        data | {"known_hosts": str(offered.known_hosts), "added": not offered.known},
+        json,
+        f"{offered.name} {offered.kind} {offered.fingerprint}: {done}",
+    )
+
+
+def _confirmed(offered: "OfferedKey", json: bool) -> bool:
+    if json:
+        raise UsageError("--json asks no questions; add --fingerprint SHA256:... or --yes")
+    say(
+        f"{offered.name} offers {offered.kind} {offered.fingerprint}\n"
+        "The device itself shows its own with: for key in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $key; done\n"
+        f"It would be added to {offered.known_hosts}"
+    )
+    try:
+        return typer.confirm("Are they equal?", err=True)
+    except typer.Abort:
+        raise UsageError("nobody answered; add --fingerprint SHA256:... or --yes") from None
+
+
+def _examined(device: "Device", fix: bool) -> list["Check"]:
+    """The repair first: the checks then show what it did."""
+    from devices.doctor import diagnose
+
+    agent = _Agent()
+    repaired = [_allow_list(device)] if fix else []
+    return [*repaired, *diagnose(device, extra=(agent.runs, agent.features))]
+
+
+def _allow_list(device: "Device") -> "Check":
+    from devices.check import attempt
+    from devices.families import FAMILIES
+    from devices.session import open_session
+    from devices.sudoers import TITLE, install
+
+    def repair() -> "Check":
+        with open_session(device) as session:
+            return install(session, FAMILIES[device.family])
+
+    return attempt(TITLE, repair)
+
+
+class _Agent:
+    """Two checks from one start of the agent: whether it runs, and what it finds in the processor."""
+
+    def __init__(self) -> None:
+        self.info: InfoLine | None = None
+
+    def runs(self, session: "Session") -> "Check":
+        from devices.check import Check, failed
+        from devices.errors import DeviceError
+
+        try:
+            self.info = _agent_info(session)
+        except (BenchError, DeviceError) as error:
+            return failed("agent runs", error)
+        return Check("agent runs", True, f"{len(self.info.variants)} kernels for {self.info.arch}")
+
+    def features(self, session: "Session") -> "Check":
+        from devices.check import Check, note
+
+        if self.info is None:
+            return note("features", "unavailable: the agent does not run")
+        if not self.info.features:
+            return note("features", "none that a kernel is written for: the portable ones will be measured")
+        return Check("features", True, ", ".join(self.info.features))
+
+
+def _agent_info(session: "Session") -> "InfoLine":
+    from harness.build import build_agent
+    from harness.deploy import deploy
+    from harness.probes.info import read_info
+    from harness.station import target_of
+
+    path = deploy(session, build_agent(target_of(session.device, session.facts())))
+    done = session.run([path, "info"])
+    if done.returncode != 0:
+        printed = (done.stderr or done.stdout).strip()[-200:] or "it printed nothing"
+        raise InfrastructureError(
+            f"`agent info` ended with status {done.returncode}: {printed}; is `target` in the inventory right?"
+        )
+    return read_info(done.stdout.splitlines())
+
+
 def _tools() -> "Check":
-    from devices.doctor import Check
+    from devices.check import Check
     from harness.build import find_tools, presets
 
     try:

@@ -1,5 +1,6 @@
 """Sessions over every transport, and a home folder of its own for every test."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,15 @@ def session(request: pytest.FixtureRequest) -> Session:
     """Every claim about a Session holds on every transport."""
     opened: Session = request.getfixturevalue(request.param)
     return opened
+
+
+@pytest.fixture
+def wrapped_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder at the front of PATH, for programs that answer something else than the real ones."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
+    return folder
 
 
 @pytest.fixture

@@ -1,19 +1,19 @@
 """The doctor's checks find what is wrong, and say what repairs it."""
 
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from devices import Check, Device, Facts, Session, checks, diagnose
+from devices.check import note
 from devices.doctor import _affinity, _load, _memory
+from devices.errors import DeviceError
 from devices.families.base import Core
 from devices.transport.connection import enrol_host_key
 
 INSIDE = ["shell", "free space", "programs may run", "clock", "memory", "load", "cpu affinity"]
+INSIDE += ["throttling", "temperature", "tuning", "sensor rapl", "sensor hwmon"]
 
 
 def by_name(found: list[Check]) -> dict[str, Check]:
@@ -44,7 +44,7 @@ def test_a_board_that_is_not_there_fails_the_first_check(unreachable: Device) ->
 def test_an_unknown_host_key_is_fixed_by_the_command_shown(server: Any) -> None:
     check = by_name(diagnose(server.device))["host key"]
     assert "SHA256:" in check.found
-    assert "ssh-keyscan -t ed25519" in check.fix
+    assert check.fix.index("bench trust board") < check.fix.index("ssh-keyscan -t ed25519")
 
 
 def test_a_changed_host_key_fails(restart_with_new_key: Any) -> None:
@@ -53,18 +53,26 @@ def test_a_changed_host_key_fails(restart_with_new_key: Any) -> None:
     assert "ssh-keygen -R" in check.fix
 
 
-@pytest.fixture
-def wrapped_commands(local: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder at the front of PATH, for real programs that answer something else."""
-    folder = tmp_path / "bin"
-    folder.mkdir()
-    monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return folder
-
-
 def answer(folder: Path, command: str, printed: str) -> None:
     (folder / command).write_text(f"#!/bin/sh\ncat <<'END'\n{printed}\nEND\n")
     (folder / command).chmod(0o755)
+
+
+def test_a_note_informs_and_does_not_fail() -> None:
+    assert [Check("a", True, "").state, note("a", "").state, Check("a", False, "").state] == ["ok", "note", "FAILS"]
+    assert note("a", "unavailable: no sensor").ok
+
+
+def test_whoever_asks_can_add_checks(local: Session) -> None:
+    def mine(session: Session) -> Check:
+        return Check("mine", True, session.root)
+
+    def gone(session: Session) -> Check:
+        raise DeviceError("it went away; look for it")
+
+    *_, first, second = checks(local, extra=[mine, gone])
+    assert first == Check("mine", True, local.root)
+    assert second == Check("gone", False, "it went away", "look for it")
 
 
 def test_a_talkative_login_script_is_found(local: Session, wrapped_commands: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from devices import open_session
 from devices.errors import HostKeyError, UnreachableError
-from devices.transport.connection import enrol_host_key
+from devices.transport.connection import enrol, enrol_host_key, offered_host_key
 
 
 def fingerprint_of(public_key: Path) -> str:
@@ -42,6 +42,25 @@ def test_the_command_in_the_message_enrols_the_key(server: Any) -> None:
         server.device.known_hosts.unlink(missing_ok=True)
 
 
+def test_the_message_names_our_own_command_first(server: Any) -> None:
+    with pytest.raises(HostKeyError) as caught:
+        open_session(replace(server.device, name="me@a b"))
+    message = str(caught.value)
+    assert message.index("`bench trust 'me@a b'`") < message.index("ssh-keyscan")
+
+
+def test_asking_for_the_offered_key_writes_nothing(server: Any) -> None:
+    offered = offered_host_key(server.device)
+    assert (offered.known, offered.kind, offered.name) == (False, "ssh-ed25519", f"[127.0.0.1]:{server.port}")
+    assert offered.fingerprint == fingerprint_of(server.folder / "host_key.pub")
+    assert offered.known_hosts == server.device.known_hosts
+    assert not server.device.known_hosts.exists()
+    enrol(offered)
+    assert offered_host_key(server.device).known
+    enrol(offered_host_key(server.device))
+    assert len(server.device.known_hosts.read_text().splitlines()) == 1
+
+
 def test_after_enrolment_it_connects_and_enrolling_again_adds_nothing(server: Any) -> None:
     expected = fingerprint_of(server.folder / "host_key.pub")
     assert enrol_host_key(server.device) == expected
@@ -65,8 +84,11 @@ def test_a_changed_key_is_refused_loudly_and_differently(restart_with_new_key: A
     with pytest.raises(HostKeyError, match="HAS CHANGED") as caught:
         open_session(device)
     assert fingerprint_of(device.known_hosts.parent / "host_key.pub") in str(caught.value)
-    with pytest.raises(HostKeyError, match="HAS CHANGED"):
-        enrol_host_key(device)
+    before = device.known_hosts.read_text()
+    for ask in (enrol_host_key, offered_host_key):
+        with pytest.raises(HostKeyError, match="HAS CHANGED"):
+            ask(device)
+    assert device.known_hosts.read_text() == before
 
 
 def test_the_command_in_the_message_forgets_the_old_key(restart_with_new_key: Any) -> None:

@@ -4,11 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
 from devices import LOCAL, Device, Inventory, load_inventory
+from devices.device import MeterConfig
 from devices.errors import InventoryError
+from devices.inventory_file import METER_KEYS
+from devices.power import METERS
 
 REPOSITORY = Path(__file__).parents[2]
 Write = Callable[[str], Path]
@@ -106,7 +110,78 @@ def test_what_is_not_there_gets_the_nearest_names(lab: Inventory, expression: st
         lab.select(expression)
 
 
+METERED = """\
+version: 1
+templates:
+  board: {power_mode: MODE_30W, meter: {kind: shelly, host: plug.local}}
+devices:
+  a: {extends: board, host: a}
+  b:
+    extends: board
+    host: b
+    power_mode: MAXN SUPER
+    power_cycle: [uhubctl, -l, 1-1, -p, '2', -a, cycle]
+    meter: {kind: ina219, bus: 7, address: 0x41, shunt_ohm: 0.01}
+  c: {host: c, meter: {kind: shelly, host: "fe80::1", port: 8080, channel: 3, netrc: keys/netrc}}
+  d: {host: d, meter: {kind: tasmota, host: plug, user: me, password_env: PLUG}}
+  e: {host: e, meter: {kind: joulescope, serial: '000123'}}
+  f: {host: f}
+"""
+
+
+def test_meters_power_modes_and_power_switches_are_read(write: Write, tmp_path: Path) -> None:
+    lab = load_inventory(write(METERED))
+    a, b, c, d, e, f = (lab.pick(name) for name in "abcdef")
+    assert (a.meter, a.power_mode) == (MeterConfig("shelly", host="plug.local"), "MODE_30W")
+    assert b.meter == MeterConfig("ina219", bus=7, address=0x41, shunt_ohm=0.01)
+    assert b.power_cycle == ("uhubctl", "-l", "1-1", "-p", "2", "-a", "cycle")
+    assert b.power_mode == "MAXN SUPER"
+    assert c.meter == MeterConfig("shelly", "fe80::1", 8080, 3, netrc=tmp_path / "keys/netrc")
+    assert d.meter == MeterConfig("tasmota", host="plug", user="me", password_env="PLUG")
+    assert e.meter == MeterConfig("joulescope", serial="000123")
+    assert (f.meter, f.power_mode, f.power_cycle) == (None, "", ())
+
+
+def test_every_kind_of_meter_has_its_keys() -> None:
+    assert METER_KEYS.keys() == METERS.keys()
+
+
+def meter(text: str) -> str:
+    return f"version: 1\ndevices:\n  pi:\n    host: h\n    meter: {text}\n"
+
+
 BAD = {
+    "meter": (meter("shelly"), 5, "pi.meter: expected keys with values"),
+    "meter without kind": (meter("{host: h}"), 5, "pi.meter: expected the key `kind`"),
+    "kind of meter": (meter("{kind: shely}"), 5, "no such kind of meter: 'shely', did you mean 'shelly'"),
+    "key of no meter": (meter("{kind: shelly, hots: h}"), 5, "pi.meter.hots: no such key, did you mean 'host'"),
+    "key of another meter": (
+        meter("{kind: ina260, shunt_ohm: 1}"),
+        5,
+        "`shunt_ohm` is no key of a meter of kind ina260; it has bus, address",
+    ),
+    "meter without host": (meter("{kind: tasmota}"), 5, "pi.meter: expected `host` with a name or address"),
+    "meter's host": (meter("{kind: shelly, host: 'http://x/'}"), 5, "meter.host: expected a host name"),
+    "address": (meter("{kind: ina219, address: 0x50}"), 5, "meter.address: expected .*79, found 80"),
+    "shunt": (meter("{kind: ina219, shunt_ohm: 0}"), 5, "meter.shunt_ohm: expected .*greater than 0, found 0"),
+    "shunt infinite": (meter("{kind: ina219, shunt_ohm: .inf}"), 5, "meter.shunt_ohm: expected"),
+    "serial as number": (meter("{kind: monsoon, serial: 12}"), 5, "meter.serial: expected .*string, found 12"),
+    "power switch as text": (
+        "version: 1\ndevices:\n  pi: {host: h, power_cycle: reboot now}\n",
+        3,
+        "power_cycle: expected .*list, found 'reboot now'",
+    ),
+    "empty power switch": ("version: 1\ndevices:\n  pi: {host: h, power_cycle: []}\n", 3, "expected a program and its"),
+    "power switch with a number": (
+        "version: 1\ndevices:\n  pi: {host: h, power_cycle: [a, 1]}\n",
+        3,
+        "power_cycle.1: expected .*string, found 1",
+    ),
+    "power mode": (
+        "version: 1\ndevices:\n  pi: {host: h, power_mode: 'a;b'}\n",
+        3,
+        "expected the name of a power mode",
+    ),
     "empty": ("", 1, "expected the key `version`: 1"),
     "a list": ("- a\n", 1, "expected keys with values"),
     "unknown version": ("version: 2\n", 1, "version: expected 1, found 2"),
@@ -209,6 +284,71 @@ def test_a_password_in_the_wrong_place_is_not_repeated(write: Write, line: str) 
     with pytest.raises(InventoryError) as caught:
         load_inventory(write(f"version: 1\ndevices:\n  pi:\n    {line}\n"))
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["password", "token", "secret"])
+def test_a_password_of_a_meter_is_refused_and_not_repeated(write: Write, key: str) -> None:
+    with pytest.raises(InventoryError, match="name a variable in `password_env`, or a file in `netrc`") as caught:
+        load_inventory(write(meter(f"{{kind: shelly, host: h, {key}: hunter2}}")))
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", ["password_env: hunter-2!", "host: 'me:hunter-2!@h'", "user: 'me:hunter-2!'"])
+def test_a_password_in_the_wrong_key_of_a_meter_is_not_repeated(write: Write, line: str) -> None:
+    with pytest.raises(InventoryError, match="expected") as caught:
+        load_inventory(write(meter(f"{{kind: shelly, host: h, {line}}}".replace("host: h, host", "host"))))
+    assert "hunter-2" not in str(caught.value)
+
+
+HOSTILE = st.text(alphabet="ab 1;|&$`'\"\\\\<>(){}[]*?~#!%\n\t\0=,:@/-.", min_size=1, max_size=12)
+STRINGS = ["host", "user", "identity_file", "known_hosts", "root", "power_mode", "placement", "family", "transport"]
+METER_STRINGS = ["kind", "host", "user", "password_env", "netrc", "serial"]
+
+
+@given(st.sampled_from(STRINGS), HOSTILE)
+def test_what_a_shell_would_read_arrives_as_it_is_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, text: str
+) -> None:
+    device = read_one(tmp_path_factory, {"host": "h"} | {key: text})
+    if device is not None:
+        assert getattr(device, key) == expected(tmp_path_factory, key, text)
+
+
+@given(st.sampled_from(METER_STRINGS), HOSTILE, st.sampled_from(["shelly", "tasmota", "monsoon"]))
+def test_strings_of_a_meter_arrive_as_they_are_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, key: str, text: str, kind: str
+) -> None:
+    host = {} if kind == "monsoon" else {"host": "h"}
+    device = read_one(tmp_path_factory, {"host": "h", "meter": {"kind": kind} | host | {key: text}})
+    if device is not None:
+        assert getattr(device.meter, key) == expected(tmp_path_factory, key, text)
+
+
+@given(st.lists(HOSTILE, min_size=1, max_size=4))
+def test_a_power_switch_arrives_word_by_word_or_is_refused(
+    tmp_path_factory: pytest.TempPathFactory, words: list[str]
+) -> None:
+    device = read_one(tmp_path_factory, {"host": "h", "power_cycle": words})
+    refused = words[0].startswith("-") or any("\0" in word for word in words)
+    assert (device.power_cycle if device else None) == (None if refused else tuple(words))
+
+
+def expected(factory: pytest.TempPathFactory, key: str, text: str) -> str | Path:
+    """Files are relative to the inventory, and ~ is the home folder there."""
+    files = ("identity_file", "known_hosts", "netrc")
+    return factory.getbasetemp() / "one" / Path(text).expanduser() if key in files else text
+
+
+def read_one(factory: pytest.TempPathFactory, entry: dict[str, object]) -> Device | None:
+    """The device of that entry; None if it is refused, in words that name the file."""
+    folder = factory.getbasetemp() / "one"
+    folder.mkdir(exist_ok=True)
+    (folder / "inventory.yaml").write_text(yaml.safe_dump({"version": 1, "devices": {"d": entry}}, allow_unicode=True))
+    try:
+        return load_inventory(folder / "inventory.yaml").pick("d")
+    except InventoryError as error:
+        assert "inventory.yaml" in str(error)
+        return None
 
 
 def test_a_private_key_in_place_of_its_path_is_refused(write: Write) -> None:

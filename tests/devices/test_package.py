@@ -8,6 +8,7 @@ from pathlib import Path
 from devices import errors
 from devices.families import FAMILIES
 from devices.inventory_file import Entry
+from devices.power import SENSORS
 from devices.transport import TRANSPORTS
 
 REPOSITORY = Path(__file__).parents[2]
@@ -25,6 +26,10 @@ def test_every_key_transport_and_family_is_in_the_readme() -> None:
     readme = (REPOSITORY / "devices" / "README.md").read_text()
     missing = [word for word in (*Entry.model_fields, *TRANSPORTS, *FAMILIES) if f"`{word}`" not in readme]
     assert missing == []
+
+
+def test_every_sensor_of_a_family_is_in_the_table() -> None:
+    assert {name for family in FAMILIES.values() for name in family.sensors} <= set(SENSORS)
 
 
 def test_the_tree_of_errors_is_drawn_as_it_is() -> None:

@@ -18,6 +18,7 @@ COMMANDS = (
     "resume",
     "devices",
     "doctor",
+    "trust",
     "build",
     "quantize",
     "kernels",
