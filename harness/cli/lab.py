@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from devices.doctor import Check
     from devices.inventory import Inventory
     from devices.survey import Sighting
-    from harness.store import Store
     from harness.store.health import Health, HealthState
 
 INVENTORY = Path("inventory.yaml")
@@ -103,12 +102,15 @@ def health(
     """Show what devices are fit for: a quarantined or retired one is not measured. --set says so by hand."""
     if (reason and not state) or (state and not device):
         raise UsageError("expected a device with --set, and --set with --reason: bench health DEVICE --set good")
+    from harness.campaign import open_store
+
     wanted = _settable(state) if state else None
     known = _healths(inventory, out)
     if device and device not in known:
         known[device] = _unknown(load_lab(inventory).pick(device).name)
     if wanted:
-        store = _store(out)
+        # Freeing a device in another database than the one that holds it would be no help, and go unnoticed.
+        store = open_store(out, must_exist=True)
         store.set_health(device, wanted, reason or "set by hand")
         known[device] = store.health(device)
     shown = [known[device]] if device else list(known.values())
@@ -128,16 +130,10 @@ def _settable(state: str) -> "HealthState":
 
 def _healths(inventory: Path | None, out: Path) -> dict[str, "Health"]:
     """By device: those of the inventory, then others that the database knows. Asking makes no database."""
-    from harness.campaign import DATABASE
+    from harness.campaign import DATABASE, open_store
 
-    stored = {one.device: one for one in _store(out).healths()} if (out / DATABASE).exists() else {}
+    stored = {one.device: one for one in open_store(out).healths()} if (out / DATABASE).exists() else {}
     return {one.name: _unknown(one.name) for one in load_lab(inventory)} | stored
-
-
-def _store(out: Path) -> "Store":
-    from harness.campaign import open_store
-
-    return open_store(out)
 
 
 def _unknown(device: str) -> "Health":

@@ -97,6 +97,7 @@ def test_no_command_has_more_options_than_a_screen_shows(command: str, capsys: p
         (["health", "local", "--set", "god"], "good"),
         (["health", "local", "--set", "unknown"], "quarantined"),
         (["health", "locl", "--set", "good"], "local"),
+        (["health", "local", "--set", "good"], "site/results.sqlite"),
         (["health", "--set", "good"], "DEVICE"),
         (["health", "local", "--reason", "fan"], "--set"),
         (["build", "x86_64-linx"], "x86_64-linux"),

@@ -13,7 +13,7 @@ from sqlalchemy import inspect
 
 from devices.device import Device
 from devices.families.base import Facts
-from harness.artifact import Artifact
+from harness.artifact import Artifact, artifact_of
 from harness.cli import main
 from harness.costs import CostTable
 from harness.errors import DeviceUnfit
@@ -300,6 +300,8 @@ def test_a_golden_launch_that_fails_changes_no_health_and_no_job(
     monkeypatch.setattr("harness.health.GOLDEN_CASE", "killed:8x32:1")
     (outcome,) = run(DeviceWork(local_device("a"), (mm_job("a", "w4a8:8x32:1"),)))
     assert (outcome.status, store.health("a").state) == ("measured", "unknown")
+    failures = [s for s in store.measurements() if is_golden(s.job)]
+    assert [(s.measurement.error or "").split(":")[0] for s in failures] == ["infrastructure"]
 
 
 def test_another_agent_is_held_to_the_same_reference(
@@ -308,8 +310,6 @@ def test_another_agent_is_held_to_the_same_reference(
     run(DeviceWork(local_device("a"), (mm_job("a", "w4a8:8x32:1", 5),)))
     path = tmp_path / "newer"
     path.write_text(agent.path.read_text() + "# newer\n")
-    from harness.artifact import artifact_of
-
     newer = artifact_of("agent", path)
     job = replace(mm_job("a", "w4a8:8x32:1", 1), artifacts={"agent": newer.sha256})
     run_jobs([DeviceWork(local_device("a"), (job,))], store, store.begin_run("a", "bench", {}), [newer], golden_every=1)
