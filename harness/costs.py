@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from harness.health import is_golden
 from harness.measurement import Measurement
 from harness.stats.launches import Estimate, estimate
 from harness.store import StoredMeasurement
@@ -33,9 +34,11 @@ class CostTable:
 
     @classmethod
     def of(cls, stored: Iterable[StoredMeasurement]) -> "CostTable":
-        """From the `latency` measurements of the probe mm."""
+        """From the `latency` measurements of the probe mm, but for the golden kernel: it asks about the device."""
         operators = [
-            _operator(s.measurement) for s in stored if s.job.probe == "mm" and s.measurement.metric == "latency"
+            _operator(s.measurement)
+            for s in stored
+            if s.job.probe == "mm" and s.measurement.metric == "latency" and not is_golden(s.job)
         ]
         return cls({(o.scheme, o.n, o.k, o.m): o for o in operators})
 

@@ -4,6 +4,7 @@ BenchError
 ├── UsageError            2   the request cannot be understood
 ├── InfrastructureError   3   a device, a build or the store failed; nothing is known about the model
 │   ├── DeviceBusy            somebody else holds the device
+│   ├── DeviceUnfit           the device is quarantined or retired
 │   └── LeaseLost             we held the device, and do not any more
 ├── InvalidMeasurement    4   it ran, but the numbers cannot be trusted
 ├── UnsupportedError      5   understood, but this model or device cannot do it
@@ -32,6 +33,10 @@ class DeviceBusy(InfrastructureError):
     def __init__(self, message: str, until: float) -> None:
         super().__init__(message)
         self.until = until
+
+
+class DeviceUnfit(InfrastructureError):
+    pass
 
 
 class LeaseLost(InfrastructureError):

@@ -24,6 +24,7 @@ from harness.allocate.solve import keeps
 from harness.artifact import Artifact
 from harness.costs import CostTable, phase_ms
 from harness.errors import BenchError, InfrastructureError
+from harness.health import GOLDEN_EVERY
 from harness.host import Host, SensitivityRow
 from harness.job import Job
 from harness.plans import plan_of
@@ -167,7 +168,13 @@ class Loop:
         """
         work = [DeviceWork(state.station.device, tuple(jobs[state.name])) for state in states]
         outcomes = run_jobs(
-            work, self.store, self.run_id, self._files.values(), progress=_Sum(advance), seed=self.suite.seed
+            work,
+            self.store,
+            self.run_id,
+            self._files.values(),
+            progress=_Sum(advance),
+            seed=self.suite.seed,
+            golden_every=GOLDEN_EVERY,
         )
         for state in states:
             mine = [outcome for outcome in outcomes if outcome.device == state.name]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from harness import records
 from harness.costs import CostTable, Operator, phase_ms
+from harness.health import is_golden
+from harness.job import Job
 from harness.measurement import Measurement
 from harness.records import DeviceRecord, ModelRecord
 from harness.stats.launches import Estimate
@@ -53,7 +55,7 @@ class View:
         self.run = run
         # The last one: a device may have come back with another kernel or governor.
         self.record = [record for record in records.devices_of(stored) if record.name == device][-1]
-        self.measured = [s for s in stored if s.job.probe not in records.KINDS and _is_of(s, self.record)]
+        self.measured = [s for s in stored if _is_reported(s.job) and _is_of(s, self.record)]
         self.costs = CostTable.of(self.measured)
         self.sensitivity = records.sensitivity_of(stored)
         self.models = [model for model in records.models_of(stored) if model.device in (None, device)]
@@ -147,6 +149,11 @@ class View:
             "decode_us": self.costs.latency_us(scheme, shape, 1) if known else None,
             "bytes": self.costs.weight_bytes(scheme, shape) if known else None,
         }
+
+
+def _is_reported(job: Job) -> bool:
+    """Neither what the host noted nor a check of the device's health."""
+    return job.probe not in records.KINDS and not is_golden(job)
 
 
 def _is_of(stored: StoredMeasurement, record: DeviceRecord) -> bool:

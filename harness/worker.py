@@ -13,7 +13,16 @@ from devices.errors import CommandTimeout, DeviceError, HostKeyError, InventoryE
 from devices.session import Session
 from harness.artifact import Artifact
 from harness.deploy import collect, deploy
-from harness.errors import BenchError, DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError, UsageError
+from harness.errors import (
+    BenchError,
+    DeviceBusy,
+    DeviceUnfit,
+    InfrastructureError,
+    LeaseLost,
+    UnsupportedError,
+    UsageError,
+)
+from harness.health import GOLDEN_EVERY, UNFIT, assess, forgiven, golden_job, golden_times, refusal
 from harness.hold import Held, take
 from harness.job import Job
 from harness.launch import run_launch
@@ -82,10 +91,12 @@ class Settings:
     seed: int
     attempts: int
     retry_pause_s: float
+    golden_every: int = GOLDEN_EVERY
+    """Launches between two checks of a device's health; 0: never."""
 
 
 class _DeviceGone(Exception):
-    """The device cannot be reached any more: no job on it can be asked."""
+    """The device cannot be reached any more, or is unfit: no job on it can be asked."""
 
     def __init__(self, error: BenchError) -> None:
         super().__init__(str(error))
@@ -109,11 +120,14 @@ class Worker:
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
         self._total = sum(max(job.launches, 1) for job in self._jobs)
         self._done = 0
+        self._until_golden = 0
 
     def run(self, stop: threading.Event) -> None:
         """Settle every job, or return early, between two launches, when asked to stop."""
         todo = [job for job in self._jobs if not self._skip(job)]
         try:
+            if todo:
+                self._refuse_unfit()
             for group in _by_probe(todo):
                 self._run_group(group, stop)
             self._collect()
@@ -138,6 +152,7 @@ class Worker:
             for job in list(pending):
                 if stop.is_set():
                     return
+                self._check_health(job)
                 if self._launch(job, stop):
                     pending.remove(job)
 
@@ -160,19 +175,57 @@ class Worker:
         """Measure and store; every failed attempt is stored as well."""
         for attempt in range(1, self._settings.attempts + 1):
             try:
-                session = self._connect()
-                paths = self._deploy(session, job)
-                held = self._hold(session, paths["agent"])
-                measurements = run_launch(session, job, paths, held.environment)
-                held.check()
-                self._store(job, measurements, attempt, held.lease)
-                return
+                return self._measure(job, attempt)
             except (BenchError, DeviceError) as error:
                 failure = _as_bench_error(error, self._device)
                 self._store(job, [_failed(job, failure)], attempt)
                 self._after_failure(job, error, failure, last=attempt == self._settings.attempts or stop.is_set())
                 stop.wait(self._settings.retry_pause_s * 2 ** (attempt - 1))
         raise AssertionError("the last attempt raises")
+
+    def _measure(self, job: Job, attempt: int = 1) -> None:
+        session = self._connect()
+        paths = self._deploy(session, job)
+        held = self._hold(session, paths["agent"])
+        measurements = run_launch(session, job, paths, held.environment)
+        held.check()
+        self._store(job, measurements, attempt, held.lease)
+
+    def _refuse_unfit(self) -> None:
+        health = self._settings.store.health(self._device.name)
+        if health.state in UNFIT:
+            raise _DeviceGone(DeviceUnfit(refusal(health)))
+
+    def _check_health(self, job: Job) -> None:
+        """The golden kernel when it is due, on the device of `job`; raises _DeviceGone when that is unfit after it."""
+        golden = golden_job(job)
+        if not self._settings.golden_every or golden is None:
+            return
+        if self._until_golden == 0:
+            self._until_golden = self._settings.golden_every
+            if self._measure_golden(golden):
+                self._note_health(golden)
+            self._refuse_unfit()
+        self._until_golden -= 1
+
+    def _measure_golden(self, golden: Job) -> bool:
+        """Whether it was measured. What prevents it, prevents the next job too, which has the attempts for that."""
+        try:
+            self._measure(golden)
+        except (BenchError, DeviceError) as error:
+            self._store(golden, [_failed(golden, _as_bench_error(error, self._device))])
+            if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
+                self._disconnect()
+            return False
+        return True
+
+    def _note_health(self, golden: Job) -> None:
+        store, name = self._settings.store, self._device.name
+        known = store.health(name)
+        found = assess(*golden_times(store, golden.device, forgiven(store.health_history(name))))
+        # What a person took out of service stays so; and not to know is no news.
+        if known.state not in UNFIT and found.state not in ("unknown", known.state):
+            store.set_health(name, found.state, found.reason, self._settings.run_id)
 
     def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
         """Raise what ends the attempts, if something does."""

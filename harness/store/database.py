@@ -57,10 +57,11 @@ def _create_schema(connection: Connection) -> None:
 
 
 def _upgrade_from_1(connection: Connection) -> None:
-    """Version 2 only adds a table."""
-    schema.leases.create(connection)
+    """Version 2 only adds tables."""
+    added = (schema.leases, schema.health)
+    schema.metadata.create_all(connection, added)
     connection.execute(schema.schema_version.insert(), {"version": schema.VERSION})
-    _forbid_changes(connection, (schema.leases,))
+    _forbid_changes(connection, added)
 
 
 def _forbid_changes(connection: Connection, tables: Iterable[Table]) -> None:

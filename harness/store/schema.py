@@ -5,8 +5,9 @@ runs n-m jobs (run_jobs)   a resumed run also lists jobs that an earlier one ans
 jobs 1-n launches          one row per process launch, failed attempts included
 launches 1-n samples       one row per metric and subject, all raw values
 leases                     who held a device when: a row when it is taken, renewed or given back
+health                     what a device is fit for: a row when that changes, the last one counts
 
-History of VERSION: 1 (0.1.0) first; 2 adds leases, nothing else changed.
+History of VERSION: 1 (0.1.0) first; 2 adds leases and health, nothing else changed.
 """
 
 from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
@@ -93,4 +94,15 @@ leases = Table(
     Column("expires", Float, nullable=False),  # seconds since 1970, of the harness's clock
 )
 
-APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples, leases)
+health = Table(
+    "health",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String(200), nullable=False, index=True),  # name in the inventory
+    Column("state", String(16), nullable=False),  # good | unknown | suspect | quarantined | retired
+    Column("reason", Text, nullable=False),
+    Column("created", String(32), nullable=False),
+    Column("run_id", ForeignKey("runs.run_id")),  # the run that found out; none when a person said so
+)
+
+APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples, leases, health)

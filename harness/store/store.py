@@ -15,10 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import InfrastructureError, UsageError
 from harness.job import Job, canonical_json
 from harness.measurement import Measurement
-from harness.store import leases, schema
+from harness.store import health, leases, schema
 from harness.store.answers import (
     StoredMeasurement,
     append_launch,
+    asked_jobs,
     good_launches,
     launch_query,
     link,
@@ -26,6 +27,7 @@ from harness.store.answers import (
     read_measurements,
 )
 from harness.store.database import make_engine, open_schema
+from harness.store.health import Health, HealthState
 from harness.store.leases import Lease
 
 State = Literal["started", "finished", "interrupted", "failed"]
@@ -144,6 +146,27 @@ class Store:
         with self._transaction(write=True) as connection:
             leases.end(connection, lease)
 
+    # health
+
+    def set_health(self, device: str, state: HealthState, reason: str, run_id: str | None = None) -> None:
+        """Say what a device is fit for, from now on; `run_id` is the run that found out."""
+        with self._transaction(write=True) as connection:
+            health.add(connection, device, state, reason, run_id)
+
+    def health(self, device: str) -> Health:
+        """What was said last about a device; unknown when nothing was."""
+        return (self.health_history(device) or [Health(device)])[-1]
+
+    def health_history(self, device: str) -> list[Health]:
+        """All that was said about a device, oldest first."""
+        with self._transaction() as connection:
+            return health.history(connection, device)
+
+    def healths(self) -> list[Health]:
+        """What was said last about every device, by name."""
+        with self._transaction() as connection:
+            return health.last_of_each(connection)
+
     # answers
 
     def append(
@@ -180,6 +203,11 @@ class Store:
         with self._transaction() as connection:
             wanted = connection.scalar(select(schema.jobs.c.launches).where(schema.jobs.c.job_key == job_key))
             return wanted is not None and good_launches(connection, job_key) >= wanted
+
+    def asked(self, device: Mapping[str, Any], probe: str) -> list[Job]:
+        """Every job that was ever put to a device identity by a probe."""
+        with self._transaction() as connection:
+            return asked_jobs(connection, device, probe)
 
     def missing(self, job: Job) -> int:
         """How many launches the job still wants."""

@@ -16,7 +16,9 @@ from harness.store import Store
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
 
 FAKE_AGENT = '''#!{python} -IS
-"""Speaks PROTOCOL.md. Logs each call beside the bench folder; `--case` schemes that name a fault have it."""
+"""Speaks PROTOCOL.md. Logs each call beside the bench folder; `--case` schemes that name a fault have it.
+
+A file `slow` there has the factor by which products take longer."""
 import json, os, pathlib, signal, sys, time
 
 def say(**record):
@@ -49,8 +51,10 @@ elif command == "mm":
         while scheme == "gate" and log.read_text().count("mm " + case) == 2 and not (log.parent / "open").exists():
             time.sleep(0.02)
         n, k = map(int, shape.split("x"))
+        slow = log.parent / "slow"
+        factor = int(slow.read_text()) if slow.exists() else 1
         say(type="mm", scheme=scheme, variant="fake", n=n, k=k, m=int(m), footprint_bytes=0, threads=1, calls=10,
-            weight_bytes=n * k, ns=[1000 + i for i in range(5)])
+            weight_bytes=n * k, ns=[factor * (1000 + i) for i in range(5)])
 elif command == "llm":
     say(type="llm", phase="prefill", tokens=128, threads=1, first_ns=2000, ns=[1000, 1001])
     say(type="llm", phase="decode", tokens=64, threads=1, first_ns=2000, ns=[1000, 1001])

@@ -1,0 +1,121 @@
+"""Health: whether a device still is as fast as it was, told by one product that it is asked again and again.
+
+    job = golden_job(asked)                                  # a small product, on the device of that job
+    reference, latest = golden_times(store, job.device, since)
+    assess(reference, latest)                                # Finding("suspect", "the golden kernel takes 1.6 x ...")
+
+The first launches on a device identity are its reference, whichever agent made them. They are stored as any others, and
+read again for each check.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from shlex import quote
+from statistics import median
+from typing import Any
+
+from harness.job import Job
+from harness.probes.latency import mm_job
+from harness.store import Store
+from harness.store.health import Health, HealthState
+
+GOLDEN_CASE = "w4a8g128:512x512:1"
+"""Its 128 kB of weights stay in the second-level cache of a small board, so that it asks about the processor alone."""
+GOLDEN_ITERATIONS = 5
+"""The fewest with a median that two disturbed batches do not move."""
+GOLDEN_EVERY = 50
+"""Launches between two checks. A check is a short launch more, of 0.07 s on the local device: at most 2 %."""
+REFERENCE = 5
+"""Launches that make a reference: their range covers the median of all launches with 94 %."""
+TOLERANCE = 1.25
+"""Of 40 launches on a shared virtual machine 34 lay within 3 % of their median, and 3 beyond 25 %."""
+SLOW = 2.0
+"""The longest of those 40 took 1.6 x the median."""
+SLOW_IN_A_ROW = 3
+"""One or two slow ones may be another program at work."""
+
+UNFIT = frozenset({"quarantined", "retired"})
+"""States in which a device is not asked."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the golden kernel says about a device."""
+
+    state: HealthState
+    reason: str
+
+
+def golden_job(asked: Job) -> Job | None:
+    """The golden kernel on the device, agent and first CPU of a job; None when the job needs no agent."""
+    if "agent" not in asked.artifacts:
+        return None
+    agent, cpus = asked.artifacts["agent"], list(asked.params.get("cpus") or ())[:1]
+    job = mm_job(
+        asked.device, agent, [GOLDEN_CASE], footprint="warm", iterations=GOLDEN_ITERATIONS, cpus=cpus, launches=1
+    )
+    return replace(job, params={**job.params, "golden": True})
+
+
+def is_golden(job: Job) -> bool:
+    return bool(job.params.get("golden"))
+
+
+def golden_times(store: Store, device: Mapping[str, Any], since: str = "") -> tuple[list[float], list[float]]:
+    """Nanoseconds of the golden launches on a device identity, oldest first: its reference, and those after it.
+
+    Of those after it only what started at `since` or later.
+    """
+    keys = [job.key for job in store.asked(device, "mm") if is_golden(job) and job.params["cases"] == [GOLDEN_CASE]]
+    found = [s.measurement for s in store.measurements(job_keys=keys, metric="latency")]
+    launches = sorted(
+        (str(context["started"]), median(values))
+        for measurement in found
+        for context, values in zip(measurement.launch_contexts(), measurement.launches, strict=True)
+    )
+    return split(launches, since)
+
+
+def split(launches: Sequence[tuple[str, float]], since: str = "") -> tuple[list[float], list[float]]:
+    """(start, time) of all launches, oldest first, into the reference, of possible times only, and what came later."""
+    possible = [number for number, (_, time) in enumerate(launches) if _is_possible(time)][:REFERENCE]
+    reference = [launches[number][1] for number in possible]
+    later = [launch for number, launch in enumerate(launches) if number not in possible]
+    return reference, [time for started, time in later if started >= since]
+
+
+def forgiven(history: Sequence[Health]) -> str:
+    """Since when golden launches count against a device: since it was last called good, or let out of quarantine."""
+    before = [None, *(one.state for one in history)]
+    freed = [now.created for was, now in zip(before, history, strict=False) if now.state == "good" or was in UNFIT]
+    return freed[-1] if freed else ""
+
+
+def assess(reference: Sequence[float], latest: Sequence[float]) -> Finding:
+    """The state of a device from the medians of its reference launches and of the later ones, oldest first."""
+    if not all(map(_is_possible, (*reference, *latest))):
+        return Finding("quarantined", "the golden kernel gives impossible times")
+    if len(reference) < REFERENCE:
+        return Finding("unknown", f"{len(reference)} of the {REFERENCE} golden launches that make a reference")
+    if not latest:
+        return Finding("unknown", "no golden launch after those that make the reference")
+    ratio = f"the golden kernel takes {latest[-1] / median(reference):.2f} x its reference time"
+    recent = latest[-SLOW_IN_A_ROW:]
+    if len(recent) == SLOW_IN_A_ROW and min(recent) > SLOW * max(reference):
+        return Finding("quarantined", f"{ratio}, and was slow {SLOW_IN_A_ROW} times in a row")
+    if min(reference) / TOLERANCE <= latest[-1] <= max(reference) * TOLERANCE:
+        return Finding("good", ratio)
+    return Finding("suspect", ratio)
+
+
+def refusal(health: Health) -> str:
+    """Why a device is not asked, and what ends that."""
+    return (
+        f"{health.device} is {health.state} since {health.created[:19]} UTC: {health.reason}; "
+        f"once it is well again: `bench health {quote(health.device)} --set good` (and --out as in this run)"
+    )
+
+
+def _is_possible(time: float) -> bool:
+    return math.isfinite(time) and time > 0
