@@ -80,12 +80,9 @@ class Behaviour:
         khz = 0
         for cpu, kind in enumerate(self._kinds):
             policy = f"/sys/devices/system/cpu/cpufreq/policy{cpu}"
-            if not (self._root / policy.lstrip("/")).is_dir():
-                continue
-            governor = (self._root / f"{policy}/scaling_governor".lstrip("/")).read_text().strip()
-            most = int(kind.max_khz * (THROTTLED_SHARE if self._state.throttled else 1.0))
-            khz = most if governor == "performance" else int(kind.min_khz + (most - kind.min_khz) * min(load, 1.0))
-            yield f"{policy}/scaling_cur_freq", str(khz)
+            if (self._root / policy.lstrip("/")).is_dir():
+                khz = self._khz(self._root / policy.lstrip("/"), kind.min_khz, load)
+                yield f"{policy}/scaling_cur_freq", str(khz)
         names = {
             "watts": self._state.watts,
             "celsius": self._state.celsius,
@@ -95,6 +92,14 @@ class Behaviour:
         }
         for path, formula in self._board.dynamics.values.items():
             yield path, value(formula, names)
+
+    def _khz(self, policy: Path, least: int, load: float) -> int:
+        """The clock of a frequency domain: all that is allowed under `performance`, else as much as there is load."""
+        allowed = int((policy / "scaling_max_freq").read_text())
+        most = max(int(allowed * (THROTTLED_SHARE if self._state.throttled else 1.0)), least)
+        if (policy / "scaling_governor").read_text().strip() == "performance":
+            return most
+        return int(least + (most - least) * min(load, 1.0))
 
 
 class CpuTime:
