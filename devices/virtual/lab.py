@@ -25,7 +25,7 @@ from pathlib import Path
 from devices.device import Device
 from devices.errors import InventoryError, VirtualBoardError
 from devices.virtual.board import Board, board_names, load_board
-from devices.virtual.machine import Config, add_link, read_config, write_config
+from devices.virtual.machine import Config, read_config, write_config
 
 DEFAULT_BOARDS = ("jetson-orin-nano", "pi5", "pi4", "phone")
 ALIASES = {"phone": "phone-termux"}
@@ -176,7 +176,8 @@ class Lab:
         folder.mkdir(parents=True)
         emulator = shutil.which("qemu-aarch64-static") or ""
         cpus = len(os.sched_getaffinity(0))
-        write_config(Config(name, board, self._free_index(), cpus, emulator), folder)
+        index, claim = _claim_index()
+        write_config(Config(name, board, index, cpus, emulator), folder)
         made = self._board(folder)
         _make_key(folder / "host_key")
         shutil.copy(self.folder / "client_key.pub", folder / "authorized_keys")
@@ -184,26 +185,19 @@ class Lab:
         port = made.board.port
         host = made.config.address if port == 22 else f"[{made.config.address}]:{port}"
         (folder / "known_hosts").write_text(f"{host} {kind} {key}\n")
-        with (folder / "log").open("ab") as log:
+        with (folder / "log").open("ab") as log, claim:
             process = subprocess.Popen(
                 [sys.executable, "-m", "devices.virtual.machine", str(folder)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=[claim.fileno()],
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 cwd="/",
             )
         (folder / "pid").write_text(f"{process.pid} {_started(process.pid)}")
         return made
-
-    def _free_index(self) -> int:
-        """A number that no board of this machine has, in whichever lab; its cable is laid, so that it stays ours."""
-        mine = {board.config.index for board in self.boards()}
-        for index in range(1, MAX_BOARDS + 1):
-            if index not in mine and add_link(index):
-                return index
-        raise LabError(f"{MAX_BOARDS} virtual boards are up already; `bench lab down` stops them")
 
     def _make_client_key(self) -> None:
         if not (self.folder / "client_key").exists():
@@ -216,6 +210,23 @@ class Lab:
         with (self.folder.parent / "lab.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+
+
+def _claim_index() -> tuple[int, socket.socket]:
+    """A number that no board of this machine has, in whichever lab, and the claim to it, which its keeper inherits.
+
+    The claim is a name that the kernel gives to one socket at a time, and takes back when the last process has closed
+    it: nothing is left behind by a keeper that is killed.
+    """
+    for index in range(1, MAX_BOARDS + 1):
+        claim = socket.socket(socket.AF_UNIX)
+        try:
+            claim.bind(f"\0edge-quant-bench-virtual-board-{index}")
+        except OSError:
+            claim.close()
+            continue
+        return index, claim
+    raise LabError(f"{MAX_BOARDS} virtual boards are up already; `bench lab down` stops them")
 
 
 def expand(wanted: Sequence[str]) -> dict[str, str]:

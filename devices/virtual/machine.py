@@ -61,18 +61,7 @@ class Config:
 
     @property
     def link(self) -> str:
-        return link_name(self.index)
-
-
-def link_name(index: int) -> str:
-    return f"vboard{index}"
-
-
-def add_link(index: int) -> bool:
-    """Lay the cable of a board; False when there is one of that number, in whichever lab of this machine."""
-    ends = ["type", "veth", "peer", "name", f"vpeer{index}"]
-    done = subprocess.run(["ip", "link", "add", link_name(index), *ends], stderr=subprocess.DEVNULL, check=False)
-    return done.returncode == 0
+        return f"vboard{self.index}"
 
 
 def write_config(config: Config, folder: Path) -> None:
@@ -128,10 +117,12 @@ class Keeper:
         """Give the board its users (the same numbers as outside) and its end of a cable."""
         for kind in ("uid_map", "gid_map"):
             Path(f"/proc/{self._child}/{kind}").write_text("0 0 65536")
-        link, peer, config = self._config.link, f"vpeer{self._config.index}", self._config
+        link, config = self._config.link, self._config
         inside = ["nsenter", "-t", str(self._child), "-n"]
-        add_link(config.index)  # it went with the board when that went down
-        subprocess.run(["ip", "link", "set", peer, "netns", str(self._child), "name", "eth0"], check=True)
+        ends = ["type", "veth", "peer", "name", "eth0", "netns", str(self._child)]
+        # The number is ours alone: what has this name is left of the board before it went down.
+        subprocess.run(["ip", "link", "del", link], stderr=subprocess.DEVNULL, check=False)
+        subprocess.run(["ip", "link", "add", link, *ends], check=True)
         subprocess.run(["ip", "addr", "add", f"{config.host_address}/30", "dev", link], check=True)
         subprocess.run(["ip", "link", "set", link, "up"], check=True)
         subprocess.run([*inside, "ip", "addr", "add", f"{config.address}/30", "dev", "eth0"], check=True)

@@ -20,7 +20,7 @@ from devices.transport.local import LocalTransport
 from harness.artifact import Artifact
 from harness.errors import InfrastructureError, UnsupportedError, UsageError
 from harness.job import Job
-from harness.scheduler import DeviceWork, Event, Outcome, run_jobs
+from harness.scheduler import ATTEMPTS, DeviceWork, Event, Outcome, run_jobs
 from harness.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -263,7 +263,25 @@ def test_a_device_that_vanishes_keeps_what_it_answered_and_stops_no_other(
     assert statuses(run(work("dying"))) == ["measured"] * 3
 
 
-@pytest.mark.parametrize(("error", "opened"), [(UnreachableError("no answer"), 3), (HostKeyError("changed"), 1)])
+def test_the_power_cycle_hook_brings_a_device_back_and_runs_once(
+    run: Callable[..., list[Outcome]], local_device: MakeDevice, mm_job: MakeJob, tmp_path: Path
+) -> None:
+    """The command's words arrive as they are: no shell reads them."""
+    mark = tmp_path / "a b;$(false)"
+    hook = (sys.executable, "-c", "import sys; open(sys.argv[1], 'a').write('on ')", str(mark))
+    device = replace(local_device("a"), power_cycle=hook)
+
+    def open_when_powered(device: Device) -> Session:
+        if not mark.exists():
+            raise UnreachableError("no answer")
+        return devices.open_session(device)
+
+    work = DeviceWork(device, (mm_job("a", "w4a8:8x32:1"), mm_job("a", "w8a8:8x32:1")))
+    assert statuses(run(work, open_session=open_when_powered)) == ["measured"] * 2
+    assert mark.read_text() == "on "
+
+
+@pytest.mark.parametrize(("error", "opened"), [(UnreachableError("no answer"), ATTEMPTS), (HostKeyError("changed"), 1)])
 def test_a_device_that_cannot_be_reached_fails_all_its_jobs_after_bounded_attempts(
     run: Callable[..., list[Outcome]],
     store: Store,
