@@ -15,14 +15,20 @@ from harness.records import ModelRecord, record_device, record_model
 from harness.store import Run, Store
 
 IDENTITY = {"machine": "one"}
+FACTS = Facts()
 
 
 def measured_run(
-    store: Store, ns: float = 1e6, labels: tuple[str, ...] = ("w8a8",), text: str = "text", **settings: Any
+    store: Store,
+    ns: float = 1e6,
+    labels: tuple[str, ...] = ("w8a8",),
+    text: str = "text",
+    facts: Facts = FACTS,
+    **settings: Any,
 ) -> Run:
     """A run of one device whose models, all of one file, decoded 10 tokens in `ns` and scored one text."""
     run_id = store.begin_run("board", "bench", {"suite": {}})
-    record_device(store, run_id, IDENTITY, "board", "agent", Facts())
+    record_device(store, run_id, IDENTITY, "board", "agent", facts)
     for label in labels:
         record_model(store, run_id, ModelRecord(label, "uniform", "file", 100, 8.0, "rtn", {}))
     timing = llm_job(IDENTITY, "agent", "file", **settings)
@@ -78,3 +84,10 @@ def test_models_that_are_one_file_are_all_compared(store: Store) -> None:
 def test_runs_without_a_common_model_are_refused(store: Store) -> None:
     with pytest.raises(UsageError, match="no device and model in common"):
         compare_runs(store, measured_run(store), measured_run(store, labels=("w2a8",)))
+
+
+def test_a_virtual_board_is_not_compared_with_a_real_one(store: Store) -> None:
+    real, virtual = measured_run(store), measured_run(store, facts=Facts(virtual="fast"))
+    with pytest.raises(UsageError, match="board is a virtual board in one of the runs"):
+        compare_runs(store, real, virtual)
+    assert verdicts(store, virtual, measured_run(store, facts=Facts(virtual="fast")))

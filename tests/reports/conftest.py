@@ -174,7 +174,7 @@ def tables() -> dict[str, pd.DataFrame]:
             [
                 {
                     "run_id": "20260504-1012-7f3a", "created": "2026-05-04T10:12:31Z", "device": "pi5-a",
-                    "model": "wren-3m", "recipe": "gptq",
+                    "virtual": "", "model": "wren-3m", "recipe": "gptq",
                     "command": "bench --device pi5-a --recipe gptq --budget decode_ms=0.55",
                     "agent_sha256": _sha("agent"), "git_commit": _sha("commit")[:40], "bench_version": "0.1.0",
                 }

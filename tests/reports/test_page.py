@@ -200,3 +200,11 @@ def test_the_readme_documents_every_column_and_figure() -> None:
         for column, (kind, meaning) in columns.items():
             assert f"| `{column}` | {kind} | {meaning} |" in section
     assert all(f"`{figure}`" in readme for charts in FIGURES.values() for figure in charts)
+
+
+def test_a_virtual_board_is_called_one_at_the_top(browser: Any, tables: Tables) -> None:
+    said = "return document.querySelector('header').innerText.includes('Virtual board')"
+    browser.open(render(tables, "real"))
+    assert not browser.run(said)
+    browser.open(render({**tables, "run": tables["run"].assign(virtual="fast")}, "virtual"))
+    assert browser.run(said)
