@@ -297,7 +297,10 @@ def wait_until(condition: Callable[[], bool], timeout_s: float = 300.0) -> None:
         time.sleep(0.05)
 
 
-MM_OF = "FROM launches JOIN jobs USING (job_key) WHERE probe = 'mm' AND json_extract(device, '$.name') = ?"
+NOT_GOLDEN = "json_extract(params, '$.golden') IS NULL"
+"""The golden kernel is asked again and again, and by nobody's wish."""
+MM_OF = f"""FROM launches JOIN jobs USING (job_key)
+            WHERE probe = 'mm' AND json_extract(device, '$.name') = ? AND {NOT_GOLDEN}"""
 
 
 def answered(out: Path, device: str = "local") -> int:
@@ -318,8 +321,8 @@ def broken(out: Path, device: str) -> bool:
 
 def repeated(out: Path) -> int:
     """Jobs with more answers than they wanted."""
-    query = """SELECT count(*) FROM (SELECT job_key FROM launches JOIN jobs USING (job_key) WHERE error IS NULL
-               GROUP BY job_key HAVING count(*) > jobs.launches)"""
+    query = f"""SELECT count(*) FROM (SELECT job_key FROM launches JOIN jobs USING (job_key)
+               WHERE error IS NULL AND {NOT_GOLDEN} GROUP BY job_key HAVING count(*) > jobs.launches)"""
     with sqlite3.connect(out / "results.sqlite") as database:
         return int(database.execute(query).fetchone()[0])
 
