@@ -71,6 +71,11 @@ def _stolen(measurement: Measurement) -> bool:
     return _timed(measurement) and _often(measurement, lambda c: c.get("steal_cores", 0) > MAX_STEAL_CORES)
 
 
+def _misplaced(measurement: Measurement) -> bool:
+    """One launch is enough: another core is another question."""
+    return any(set(c.get("cpus", ())) - set(c.get("cpus_wanted", ())) for c in measurement.launch_contexts())
+
+
 def _throttled(measurement: Measurement) -> bool:
     return _timed(measurement) and _often(measurement, lambda c: bool(c.get("throttled")))
 
@@ -102,6 +107,7 @@ REASONS: dict[str, tuple[Status, str, Callable[[Measurement], bool]]] = {
     "wide_spread": ("suspect", f"the interval is wider than ±{MAX_HALF_WIDTH:.0%}", _wide),
     "foreign_load": ("suspect", f"others kept more than {MAX_FOREIGN_CORES} cores busy", _foreign_load),
     "stolen_time": ("suspect", f"a hypervisor withheld more than {MAX_STEAL_CORES} cores", _stolen),
+    "placement_differs": ("suspect", "the kernel ran it on other CPUs than asked for", _misplaced),
     "throttled": ("suspect", "the device held its clocks back: heat, supply, or a limit", _throttled),
     "frequency_changed": ("suspect", f"the clock changed by more than {MAX_CLOCK_CHANGE:.0%}", _clock_changed),
 }

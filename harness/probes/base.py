@@ -95,6 +95,12 @@ def read_results(lines: Iterable[str], command: str, result: type[Result]) -> li
     return [_checked(result, record, number) for number, record in enumerate(results, 2)]
 
 
+def effective_cpus(lines: Sequence[str]) -> list[int]:
+    """The CPUs of the done line of a stream that `read_results` has accepted; empty where it names none."""
+    last = next(line for line in reversed(lines) if line.strip())
+    return list(_checked(Done, _record(len(lines), last), len(lines)).cpus)
+
+
 def _bounded(lines: Iterable[str]) -> Iterable[str]:
     for number, line in enumerate(lines, 1):
         if number > MAX_LINES or len(line) > MAX_LINE_BYTES:

@@ -17,6 +17,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
+from harness.probes.base import effective_cpus
 from harness.probes.latency import llm_job, mm_job
 from harness.verdict import judge
 
@@ -224,3 +225,8 @@ def test_garbage_is_never_taken_for_an_answer_and_never_crashes(lines: list[str]
 def test_lines_out_of_order_are_no_answer(lines: list[str]) -> None:
     with pytest.raises(InfrastructureError):
         parse("spin", lines)
+
+
+def test_the_done_line_tells_where_the_work_ran(golden: Golden) -> None:
+    assert effective_cpus(golden("spin")) == [0]
+    assert effective_cpus([*golden("info"), ""]) == []

@@ -40,10 +40,16 @@ def test_without_a_usable_number_it_is_invalid(change: dict[str, Any], code: str
         ({"context": QUIET | {"busy_cores": 1.8}}, "foreign_load"),
         ({"context": QUIET | {"steal_cores": 0.3}}, "stolen_time"),
         ({"context": QUIET | {"mhz_after": 1200.0}}, "frequency_changed"),
+        ({"context": QUIET | {"throttled": ["oc3 +12"]}}, "throttled"),
+        ({"context": QUIET | {"cpus": [0, 4], "cpus_wanted": [4, 5]}}, "placement_differs"),
     ],
 )
 def test_a_disturbance_makes_it_suspect(change: dict[str, Any], code: str) -> None:
     assert judge(replace(GOOD, **change)) == Verdict("suspect", (code,))
+
+
+def test_fewer_cpus_than_offered_are_no_other_placement() -> None:
+    assert judge(replace(GOOD, context=QUIET | {"cpus": [4], "cpus_wanted": [4, 5]})).status == "valid"
 
 
 def test_two_threads_may_keep_two_cores_busy() -> None:

@@ -3,10 +3,13 @@
 They need root, Linux 6.7 and qemu-user, and start in a third of a second each.
 """
 
+import queue
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -100,6 +103,60 @@ def boards(lab: Lab) -> tuple[VirtualBoard, VirtualBoard]:
 def board(lab: Lab) -> VirtualBoard:
     (board,) = lab.up(["pi5"])
     return board
+
+
+@pytest.fixture
+def delayed(board: VirtualBoard, tmp_path: Path) -> Iterator[Device]:
+    """The board behind a relay that keeps every byte for 200 ms, both ways: this kernel has no netem."""
+    with Relay((board.config.address, board.board.port), delay_s=0.2) as relay:
+        known = (board.folder / "known_hosts").read_text().partition(" ")[2]
+        (tmp_path / "known").write_text(f"[127.0.0.1]:{relay.port} {known}")
+        yield replace(board.device, host="127.0.0.1", port=relay.port, known_hosts=tmp_path / "known")
+
+
+class Relay:
+    """Forwards connections on 127.0.0.1:`port` to an address, late."""
+
+    def __init__(self, to: tuple[str, int], delay_s: float) -> None:
+        self._to, self._delay_s = to, delay_s
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = int(self._server.getsockname()[1])
+
+    def __enter__(self) -> "Relay":
+        threading.Thread(target=self._accept, daemon=True).start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._server.close()
+
+    def _accept(self) -> None:
+        with suppress(OSError):
+            while True:
+                near, _ = self._server.accept()
+                far = socket.create_connection(self._to)
+                for one, other in ((near, far), (far, near)):
+                    waiting: queue.SimpleQueue[tuple[float, bytes]] = queue.SimpleQueue()
+                    threading.Thread(target=self._take, args=(one, waiting), daemon=True).start()
+                    threading.Thread(target=self._give, args=(other, waiting), daemon=True).start()
+
+    def _take(self, source: socket.socket, waiting: "queue.SimpleQueue[tuple[float, bytes]]") -> None:
+        data = b"."
+        while data:
+            try:
+                data = source.recv(1 << 16)
+            except OSError:
+                data = b""
+            waiting.put((time.monotonic() + self._delay_s, data))
+
+    def _give(self, target: socket.socket, waiting: "queue.SimpleQueue[tuple[float, bytes]]") -> None:
+        while True:
+            due, data = waiting.get()
+            time.sleep(max(0.0, due - time.monotonic()))
+            with suppress(OSError):
+                if not data:
+                    target.shutdown(socket.SHUT_WR)
+                    return
+                target.sendall(data)
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from devices import Device, Session, open_session
+from devices import Device, Session, diagnose, open_session
 from devices.errors import HostKeyError
 from devices.families.base import Setting
 from devices.virtual.lab import Lab, VirtualBoard
@@ -34,6 +34,14 @@ ROOT = Path(__file__).parents[2]
 GOVERNOR = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 LONG = 3000
 """Iterations of a launch that lasts some seconds."""
+
+
+HELLO = "hello mm;"
+MM = (
+    '{"type":"mm","t":2,"scheme":"w4a8g32","variant":"v","n":64,"k":64,"m":1,"footprint_bytes":0,"threads":1,'
+    '"calls":1,"weight_bytes":1,"ns":[%s]}'
+)
+DONE = 'echo \'{"type":"done","t":9}\''
 
 
 def kill_sessions(board: VirtualBoard) -> None:
@@ -100,14 +108,17 @@ def test_a_link_that_is_down_for_half_a_minute_is_waited_for(bench: Bench, board
     assert bench.launches(job) == 2
 
 
-def test_a_link_that_loses_every_fifth_packet_only_costs_time(bench: Bench, board: VirtualBoard) -> None:
+def test_a_link_that_loses_every_fifth_packet_and_is_slow_only_costs_time(
+    bench: Bench, board: VirtualBoard, delayed: Device
+) -> None:
+    """20 % loss and 200 ms of delay each way."""
     rules = (
         "add table inet faults; add chain inet faults in { type filter hook input priority 0; };"
         "add rule inet faults in numgen random mod 100 < 20 drop"
     )
     board.inside("nft", rules)
-    job = bench.job(board.device, 1)
-    assert bench.ask([(board.device, job)])[board.name].status == "measured"
+    job = bench.job(delayed, 1)
+    assert bench.ask([(delayed, job)])[board.name].status == "measured"
     assert bench.launches(job) == 1
 
 
@@ -134,6 +145,32 @@ def host_key_is_refused(device: Device) -> bool:
     except Exception:
         return False
     return False
+
+
+def test_ssh_killed_while_a_result_is_read_keeps_nothing_of_it(
+    scripted: Callable[[str], Bench], board: VirtualBoard
+) -> None:
+    """Half a line came; the launch is asked again, and only its second answer is stored."""
+    whole = MM % 100
+    first = f"[ -e ~/second ] || {{ touch ~/second; printf '%s' '{whole[:60]}'; sleep 60; }}"
+    bench = scripted(f"{HELLO} {first}; echo '{whole}'; {DONE}")
+    job = bench.job(board.device, 1)
+    outcome = bench.ask([(board.device, job)], lambda: kill_sessions(board), after_s=2.0)[board.name]
+    assert outcome.status == "measured"
+    assert bench.launches(job) == 1
+    assert "the connection to" in bench.errors(job)
+    (stored,) = bench.store.measurements(job_keys=[job.key])
+    assert stored.measurement.launches == ((100.0,),)
+
+
+def test_a_clock_that_jumped_is_told_by_the_doctor_and_moves_no_duration(bench: Bench, board: VirtualBoard) -> None:
+    board.inside("sh", "-c", "printf '#!/bin/sh\necho 86400\n' >/usr/local/bin/date; chmod 755 /usr/local/bin/date")
+    (check,) = (one for one in diagnose(board.device) if one.name == "clock")
+    assert not check.ok
+    job = bench.job(board.device, 1)
+    assert bench.ask([(board.device, job)])[board.name].status == "measured"
+    (stored,) = bench.store.measurements(job_keys=[job.key])
+    assert all(0 < value < 1e9 for value in stored.measurement.launches[0])
 
 
 # the storage
@@ -173,13 +210,6 @@ def test_an_agent_that_is_not_the_one_deployed_is_replaced(bench: Bench, board: 
 
 
 # what the agent says
-
-HELLO = "hello mm;"
-MM = (
-    '{"type":"mm","t":2,"scheme":"w4a8g32","variant":"v","n":64,"k":64,"m":1,"footprint_bytes":0,"threads":1,'
-    '"calls":1,"weight_bytes":1,"ns":[%s]}'
-)
-DONE = 'echo \'{"type":"done","t":9}\''
 
 
 @pytest.mark.parametrize(
