@@ -1,6 +1,6 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), virtual (boards), make (agents, models, plans), results.
+Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make (agents, models, plans), results.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import lab, make, results, run, virtual
+from harness.cli import health, lab, make, results, run, trust, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -27,8 +27,8 @@ app.command("run")(run.run_suite)
 app.command("resume")(run.resume)
 app.command("devices")(lab.devices)
 app.command("doctor")(lab.doctor)
-app.command("trust")(lab.trust)
-app.command("health")(lab.health)
+app.command("trust")(trust.trust)
+app.command("health")(health.health)
 app.command("build")(make.build)
 app.command("quantize")(make.quantize)
 app.command("kernels")(make.kernels)

@@ -1,4 +1,4 @@
-"""Devices: `bench devices`, `bench doctor`, `bench trust`, `bench health`."""
+"""Devices: `bench devices`, `bench doctor`."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,8 +7,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.output import emit, say, table
-from harness.errors import BenchError, InfrastructureError, UsageError
-from harness.words import nearest
+from harness.errors import BenchError, InfrastructureError
 
 if TYPE_CHECKING:
     from devices.check import Check
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from devices.inventory import Inventory
     from devices.session import Session
     from devices.survey import Sighting
-    from devices.transport.connection import OfferedKey
     from harness.probes.info import InfoLine
-    from harness.store.health import Health, HealthState
 
 INVENTORY = Path("inventory.yaml")
 
@@ -89,52 +86,6 @@ def doctor(
         raise typer.Exit(InfrastructureError.exit_code)
 
 
-def trust(
-    device: Annotated[str, typer.Argument(help="One device: its name in the inventory, or user@host.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Trust whatever key is offered now, unseen.")] = False,
-    fingerprint: Annotated[str, typer.Option("--fingerprint", help="Trust this key only: SHA256:...")] = "",
-    inventory: options.InventoryFile = None,
-    json: options.Json = False,
-) -> None:
-    """Enrol the ssh host key of a device, after its fingerprint was compared with what the device itself shows."""
-    from devices.errors import HostKeyError
-    from devices.transport.connection import enrol, offered_host_key
-
-    chosen = load_lab(inventory).pick(device)
-    if chosen.transport != "ssh":
-        raise UsageError(f"{chosen.name} is reached without ssh (transport {chosen.transport}); it has no host key")
-    offered = offered_host_key(chosen)
-    if fingerprint and fingerprint != offered.fingerprint:
-        raise HostKeyError(
-            f"{offered.name} offers {offered.kind} {offered.fingerprint}, expected {fingerprint}; nothing was written: "
-            "something else answers there, or the fingerprint is that of another key"
-        )
-    if not (offered.known or fingerprint or yes or _confirmed(offered, json)):
-        raise HostKeyError(f"{offered.name} is not trusted; nothing was written")
-    enrol(offered)
-    data = {"device": chosen.name, "host": offered.name, "type": offered.kind, "fingerprint": offered.fingerprint}
-    done = "was known already" if offered.known else f"added to {offered.known_hosts}"
-    emit(
-        data | {"known_hosts": str(offered.known_hosts), "added": not offered.known},
-        json,
-        f"{offered.name} {offered.kind} {offered.fingerprint}: {done}",
-    )
-
-
-def _confirmed(offered: "OfferedKey", json: bool) -> bool:
-    if json:
-        raise UsageError("--json asks no questions; add --fingerprint SHA256:... or --yes")
-    say(
-        f"{offered.name} offers {offered.kind} {offered.fingerprint}\n"
-        "The device itself shows its own with: for key in /etc/ssh/ssh_host_*.pub; do ssh-keygen -lf $key; done\n"
-        f"It would be added to {offered.known_hosts}"
-    )
-    try:
-        return typer.confirm("Are they equal?", err=True)
-    except typer.Abort:
-        raise UsageError("nobody answered; add --fingerprint SHA256:... or --yes") from None
-
-
 def _examined(device: "Device", fix: bool) -> list["Check"]:
     """The repair first: the checks then show what it did."""
     from devices.doctor import diagnose
@@ -197,57 +148,6 @@ def _agent_info(session: "Session") -> "InfoLine":
             f"`agent info` ended with status {done.returncode}: {printed}; is `target` in the inventory right?"
         )
     return read_info(done.stdout.splitlines())
-
-
-def health(
-    device: Annotated[str, typer.Argument(help="A device by name or address. [default: all]")] = "",
-    state: Annotated[str, typer.Option("--set", help="good, suspect, quarantined or retired.")] = "",
-    reason: Annotated[str, typer.Option("--reason", help="Why; goes with --set.")] = "",
-    inventory: options.InventoryFile = None,
-    out: options.Out = Path("site"),
-    json: options.Json = False,
-) -> None:
-    """Show what devices are fit for: a quarantined or retired one is not measured. --set says so by hand."""
-    if (reason and not state) or (state and not device):
-        raise UsageError("expected a device with --set, and --set with --reason: bench health DEVICE --set good")
-    from harness.campaign import open_store
-
-    wanted = _settable(state) if state else None
-    known = _healths(inventory, out)
-    if device and device not in known:
-        known[device] = _unknown(load_lab(inventory).pick(device).name)
-    if wanted:
-        # Freeing a device in another database than the one that holds it would be no help, and go unnoticed.
-        store = open_store(out, must_exist=True)
-        store.set_health(device, wanted, reason or "set by hand")
-        known[device] = store.health(device)
-    shown = [known[device]] if device else list(known.values())
-    rows = [[one.device, one.state, one.created[:19] or "-", one.reason] for one in shown]
-    emit([vars(one) for one in shown], json, table("", ("device", "state", "since (UTC)", "reason"), rows))
-
-
-def _settable(state: str) -> "HealthState":
-    """A state that a person may give; that nothing is known only the bench can say."""
-    from harness.store.health import SETTABLE
-
-    for known in SETTABLE:
-        if state == known:
-            return known
-    raise UsageError(f"no state {state!r}{nearest(state, SETTABLE)}")
-
-
-def _healths(inventory: Path | None, out: Path) -> dict[str, "Health"]:
-    """By device: those of the inventory, then others that the database knows. Asking makes no database."""
-    from harness.campaign import DATABASE, open_store
-
-    stored = {one.device: one for one in open_store(out).healths()} if (out / DATABASE).exists() else {}
-    return {one.name: _unknown(one.name) for one in load_lab(inventory)} | stored
-
-
-def _unknown(device: str) -> "Health":
-    from harness.store.health import Health
-
-    return Health(device)
 
 
 def _tools() -> "Check":
