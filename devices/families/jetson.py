@@ -20,7 +20,6 @@ from devices.families.jetson_modes import (
     clock_settings,
     power_mode,
     power_mode_conf,
-    stored_clocks,
 )
 from devices.families.linux import (
     FACT_COMMANDS,
@@ -79,7 +78,7 @@ class Jetson(Linux):
         """jetson_clocks, or the governors where that is not installed."""
         found = gather(session, (*GOVERNOR_FILES, *CLOCK_FILES), CLOCK_COMMANDS, self.root)
         try:
-            return clock_settings(found)
+            return clock_settings(found, self.root)
         except Unavailable:
             return governor_settings(found)
 
@@ -88,7 +87,7 @@ class Jetson(Linux):
         found = gather(session, GOVERNOR_FILES, CLOCK_COMMANDS, self.root)
         try:
             found.command("jetson_clocks")
-            return clock_commands(stored_clocks(found))
+            return clock_commands(self.root)
         except Unavailable:
             return super().privileges(session)
 

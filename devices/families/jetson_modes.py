@@ -24,8 +24,10 @@ MODE_COMMANDS: Mapping[str, Sequence[str]] = {
 CLOCK_FILES = (f"{CPUS}/cpufreq/policy*/scaling_min_freq", f"{CPUS}/cpufreq/policy*/scaling_max_freq")
 CLOCK_COMMANDS: Mapping[str, Sequence[str]] = {
     "jetson_clocks": ("sh", "-c", "command -v jetson_clocks"),
-    "home": ("sh", "-c", 'printf %s "$HOME"'),
 }
+STORED_CLOCKS = "/run/edge-quant-bench.jetson_clocks"
+"""In a folder where only root writes: `jetson_clocks --restore FILE` writes as root whatever FILE says."""
+RM = "/usr/bin/rm"
 UNCONTROLLED = "jetson_clocks is on already: the clocks before it are lost, so nothing is set and nothing put back"
 # Optional lines `NVPM WARN: ...`, then `NV Power Mode: MAXN` and the number in a line of its own.
 _QUERY = re.compile(r"^NV Power Mode: ([^\n]+)\n\s*([0-9]{1,3})\s*$", re.MULTILINE)
@@ -82,7 +84,7 @@ def needs_reboot(text: str) -> bool:
     return re.search(r"reboot|YES/yes", text, re.IGNORECASE) is not None
 
 
-def clock_settings(found: Gathered) -> tuple[Setting, ...]:
+def clock_settings(found: Gathered, root: str = "") -> tuple[Setting, ...]:
     """Store all clocks in a file, then pin them; undone in reverse. If they are pinned already, one that says so.
 
     The tool asks before it overwrites a file, and would keep an old one, so the first setting removes it.
@@ -90,28 +92,19 @@ def clock_settings(found: Gathered) -> tuple[Setting, ...]:
     found.command("jetson_clocks")
     if clocks_pinned(found):
         return (Setting(UNCONTROLLED, command=("true",)),)
-    file = stored_clocks(found)
-    folder = file.rpartition("/")[0]
-    clear = ("sh", "-c", 'mkdir -p "$1" && rm -f "$2"', "sh", folder, file)
-    pin, store, restore = (("sudo", "-n", *command) for command in clock_commands(file))
+    pin, store, restore, clear = (("sudo", "-n", *command) for command in clock_commands(root))
     return (
-        Setting("no clocks stored by an earlier session", command=clear, undo=("rm", "-f", file)),
+        Setting("no clocks stored by an earlier session", command=clear, undo=clear),
         Setting("clocks stored", command=store),
         Setting("clocks pinned by jetson_clocks", command=pin, undo=restore),
     )
 
 
-def clock_commands(file: str) -> tuple[tuple[str, ...], ...]:
-    """Pin, store, restore: what `clock_settings` needs root for."""
-    return (JETSON_CLOCKS,), (JETSON_CLOCKS, "--store", file), (JETSON_CLOCKS, "--restore", file)
-
-
-def stored_clocks(found: Gathered) -> str:
-    """Where the clocks are stored: always the same absolute path, so that a sudoers file can name it."""
-    home = found.command("home").strip()
-    if not re.fullmatch(r"(/[A-Za-z0-9._@+-]+)+/?", home):
-        raise Unavailable(f"expected an absolute path of plain characters in $HOME, found {printable(home)[:80]!r}")
-    return f"{home.rstrip('/')}/.cache/edge-quant-bench/jetson_clocks.conf"
+def clock_commands(root: str = "") -> tuple[tuple[str, ...], ...]:
+    """Pin, store, restore, forget: what `clock_settings` needs root for."""
+    file = f"{root}{STORED_CLOCKS}"
+    store, restore = (JETSON_CLOCKS, "--store", file), (JETSON_CLOCKS, "--restore", file)
+    return (JETSON_CLOCKS,), store, restore, (RM, "-f", file)
 
 
 def clocks_pinned(found: Gathered) -> bool:

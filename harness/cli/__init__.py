@@ -1,6 +1,7 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make (agents, models, plans), results.
+Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make
+(agents, models, plans), results.
 """
 
 import json
