@@ -1,19 +1,18 @@
 """Health: whether a device still is as fast as it was, told by one product that it is asked again and again.
 
     job = golden_job(asked)                                  # a small product, on the device of that job
-    reference, latest = golden_times(store, job.device, since)
+    reference, latest = golden_times(store, job, since)
     assess(reference, latest)                                # Finding("suspect", "the golden kernel takes 1.6 x ...")
 
-The first launches on a device identity are its reference, whichever agent made them. They are stored as any others, and
-read again for each check.
+The first launches of an agent on a device identity are the reference: another build may have another kernel. They are
+stored as any others, and read again for each check.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 from statistics import median
-from typing import Any
 
 from harness.job import Job
 from harness.probes.latency import mm_job
@@ -62,13 +61,12 @@ def is_golden(job: Job) -> bool:
     return bool(job.params.get("golden"))
 
 
-def golden_times(store: Store, device: Mapping[str, Any], since: str = "") -> tuple[list[float], list[float]]:
-    """Nanoseconds of the golden launches on a device identity, oldest first: its reference, and those after it.
+def golden_times(store: Store, golden: Job, since: str = "") -> tuple[list[float], list[float]]:
+    """Nanoseconds of the launches of a golden job, of any run, oldest first: the reference, and those after it.
 
     Of those after it only what started at `since` or later.
     """
-    keys = [job.key for job in store.asked(device, "mm") if is_golden(job) and job.params["cases"] == [GOLDEN_CASE]]
-    found = [s.measurement for s in store.measurements(job_keys=keys, metric="latency")]
+    found = [s.measurement for s in store.measurements(job_keys=[golden.key], metric="latency")]
     launches = sorted(
         (str(context["started"]), median(values))
         for measurement in found

@@ -222,7 +222,7 @@ class Worker:
     def _note_health(self, golden: Job) -> None:
         store, name = self._settings.store, self._device.name
         known = store.health(name)
-        found = assess(*golden_times(store, golden.device, forgiven(store.health_history(name))))
+        found = assess(*golden_times(store, golden, forgiven(store.health_history(name))))
         # What a person took out of service stays so; and not to know is no news.
         if known.state not in UNFIT and found.state not in ("unknown", known.state):
             store.set_health(name, found.state, found.reason, self._settings.run_id)

@@ -73,12 +73,6 @@ def good_launches(connection: Connection, job_key: str) -> int:
     return connection.scalar(query) or 0
 
 
-def asked_jobs(connection: Connection, device: Mapping[str, Any], probe: str) -> list[Job]:
-    columns = schema.jobs.c
-    query = select(schema.jobs).where(columns.probe == probe, columns.device == canonical_json(device))
-    return [_job(row) for row in connection.execute(query).mappings()]
-
-
 def read_measurements(connection: Connection, launches: Select[Any], metric: str | None) -> list[StoredMeasurement]:
     """The measurements of the launches that the query selects, in order of their first launch, then the failures."""
     rows = [dict(row) for row in connection.execute(launches).mappings()]

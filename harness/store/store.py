@@ -19,7 +19,6 @@ from harness.store import health, leases, schema
 from harness.store.answers import (
     StoredMeasurement,
     append_launch,
-    asked_jobs,
     good_launches,
     launch_query,
     link,
@@ -203,11 +202,6 @@ class Store:
         with self._transaction() as connection:
             wanted = connection.scalar(select(schema.jobs.c.launches).where(schema.jobs.c.job_key == job_key))
             return wanted is not None and good_launches(connection, job_key) >= wanted
-
-    def asked(self, device: Mapping[str, Any], probe: str) -> list[Job]:
-        """Every job that was ever put to a device identity by a probe."""
-        with self._transaction() as connection:
-            return asked_jobs(connection, device, probe)
 
     def missing(self, job: Job) -> int:
         """How many launches the job still wants."""

@@ -45,9 +45,10 @@ def answered(files: Mapping[str, str] | None = None, **commands: str) -> Gathere
 
 
 def run_on(tree: Path, argv: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
-    """As on the board whose root is `tree`: sudo gives all rights, absolute programs are the board's."""
+    """As on the board whose root is `tree`: sudo gives all rights, absolute programs are the board's if it has them."""
     words = argv[2:] if argv[:2] == ("sudo", "-n") else argv
-    program = f"{tree}{words[0]}" if words[0].startswith("/") else words[0]
+    own = tree / words[0].lstrip("/")
+    program = str(own) if words[0].startswith("/") and own.exists() else words[0]
     return subprocess.run([program, *words[1:]], stdin=subprocess.DEVNULL, capture_output=True, text=True)
 
 
