@@ -234,7 +234,8 @@ class Worker:
         final = isinstance(error, FINAL)
         if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
             self._disconnect()
-        if self._session is None and not final and not last:
+        if unreached and not (last or final):
+            # Only where connecting failed: a connection that broke is first tried again.
             self._power_cycle()
         if unreached and (last or final):
             self._settle(job, "failed", failure)

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -279,6 +279,33 @@ def test_the_power_cycle_hook_brings_a_device_back_and_runs_once(
     work = DeviceWork(device, (mm_job("a", "w4a8:8x32:1"), mm_job("a", "w8a8:8x32:1")))
     assert statuses(run(work, open_session=open_when_powered)) == ["measured"] * 2
     assert mark.read_text() == "on "
+
+
+def test_a_connection_that_broke_is_tried_again_before_the_power_is_cut(
+    run: Callable[..., list[Outcome]], local_device: MakeDevice, mm_job: MakeJob, tmp_path: Path
+) -> None:
+    mark = tmp_path / "cycled"
+    hook = (sys.executable, "-c", "import sys; open(sys.argv[1], 'a')", str(mark))
+    device = replace(local_device("a"), power_cycle=hook)
+    broken = iter([True])
+
+    def open_session(device: Device) -> Session:
+        return Session(device, Breaking(broken))
+
+    assert statuses(run(DeviceWork(device, (mm_job("a", "w4a8:8x32:1"),)), open_session=open_session)) == ["measured"]
+    assert not mark.exists()
+
+
+class Breaking(LocalTransport):
+    """Loses its connection at the first command, once."""
+
+    def __init__(self, broken: Iterator[bool]) -> None:
+        self._broken = broken
+
+    def run(self, argv: Sequence[str], timeout_s: float, max_bytes: int, on_line: OnLine | None) -> Completed:
+        if next(self._broken, False):
+            raise ConnectionLost("gone")
+        return super().run(argv, timeout_s, max_bytes, on_line)
 
 
 @pytest.mark.parametrize(("error", "opened"), [(UnreachableError("no answer"), ATTEMPTS), (HostKeyError("changed"), 1)])
