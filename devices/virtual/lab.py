@@ -8,7 +8,6 @@
 Everything lies below one folder, one subfolder a board. A board runs until `down`, or until this machine goes down.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from devices.device import Device
 from devices.errors import InventoryError, VirtualBoardError
 from devices.virtual.board import Board, board_names, load_board
 from devices.virtual.machine import Config, read_config, write_config
+from devices.virtual.process import locked, start_time
 
 DEFAULT_BOARDS = ("jetson-orin-nano", "pi5", "pi4", "phone")
 ALIASES = {"phone": "phone-termux"}
@@ -69,7 +69,7 @@ class VirtualBoard:
         """The process that keeps the board running, if it is alive and still ours (numbers come round again)."""
         with suppress(OSError, ValueError):
             pid, started = map(int, (self.folder / "pid").read_text().split())
-            if _started(pid) == started:
+            if started and start_time(pid) == started:
                 return pid
         return None
 
@@ -110,7 +110,8 @@ class Lab:
         """
         names = expand(wanted)
         _check_machine()
-        with self._locked():
+        with locked(self.folder.parent / "lab.lock"):
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._make_client_key()
             started = [self._start(name, board) for name, board in names.items() if self._keeperless(name)]
             try:
@@ -127,7 +128,7 @@ class Lab:
         """Stop these boards, or all, and remove all that was theirs; returns their names."""
         if not self.folder.is_dir():
             return []
-        with self._locked():
+        with locked(self.folder.parent / "lab.lock"):
             stopped = [board for board in self.boards() if not names or board.name in names]
             unknown = set(names) - {board.name for board in stopped}
             if unknown:
@@ -196,20 +197,12 @@ class Lab:
                 env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
                 cwd="/",
             )
-        (folder / "pid").write_text(f"{process.pid} {_started(process.pid)}")
+        (folder / "pid").write_text(f"{process.pid} {start_time(process.pid)}")
         return made
 
     def _make_client_key(self) -> None:
         if not (self.folder / "client_key").exists():
             _make_key(self.folder / "client_key")
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        """One `up` or `down` at a time."""
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with (self.folder.parent / "lab.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
 
 
 def _claim_index() -> tuple[int, socket.socket]:
@@ -259,14 +252,6 @@ def _check_machine() -> None:
             f"virtual boards need Linux 6.7, where every user namespace has programs of its own (binfmt_misc); "
             f"this is {os.uname().release}"
         )
-
-
-def _started(pid: int) -> int:
-    """When a living process began, in clock ticks since boot (proc(5), field 22 of stat); OSError if there is none."""
-    state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    if state == "Z":
-        raise ProcessLookupError
-    return int(fields[18])
 
 
 def _make_key(path: Path) -> None:

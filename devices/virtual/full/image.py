@@ -8,7 +8,6 @@ The key is a hash of all versions and sources. A finished image of our sources a
 asking the network whether Debian has newer packages: delete its folder to have it made anew.
 """
 
-import fcntl
 import gzip
 import hashlib
 import json
@@ -18,7 +17,6 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from devices.virtual.full.apt import Apt
 from devices.virtual.full.boards import BOARDS
 from devices.virtual.full.device_tree import QEMU, make_device_tree
 from devices.virtual.full.errors import ImageError, ToolsMissing
+from devices.virtual.process import locked
 
 OnStep = Callable[[str], None]
 
@@ -123,7 +122,7 @@ def prepare(home: Path, on_step: OnStep = lambda step: None) -> Image:
     found = _finished(home, sources, qemu)
     if found is not None:
         return found
-    with _locked(home / "full" / "prepare.lock"):
+    with locked(home / "full" / "prepare.lock"):
         found = _finished(home, sources, qemu)  # another process may have made it while we waited
         for left in (home / "full").glob(f"{_MAKING}*"):  # by a process that was killed: nobody else is making one now
             shutil.rmtree(left)
@@ -327,11 +326,3 @@ def _run(argv: list[str], folder: Path) -> str:
         printed = (done.stderr or done.stdout).strip()[-3000:]
         raise ImageError(f"`{' '.join(argv)[:300]}` failed with status {done.returncode}: {printed}")
     return done.stdout
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

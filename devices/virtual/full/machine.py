@@ -9,7 +9,6 @@ home/full/run/<port>-<random>/ holds its sockets and logs while it runs:
   qmp  console  console.log  qemu.log  known_hosts  machine.json
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -20,8 +19,8 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -32,6 +31,7 @@ from devices.virtual.full.device_tree import QEMU, machine_arguments
 from devices.virtual.full.errors import MachineError
 from devices.virtual.full.image import Image
 from devices.virtual.full.sockets import Qmp, ask_console
+from devices.virtual.process import locked, start_time
 
 ADDRESS = "127.0.0.1"
 DEFAULT_BOARD = "jetson-agx-orin"
@@ -149,7 +149,7 @@ class Machine:
     def running(self) -> bool:
         if self._process is not None:
             return self._process.poll() is None
-        return bool(self.pid) and _start_time(self.pid) == self._started
+        return bool(self.pid) and start_time(self.pid) == self._started
 
     def stop(self) -> None:
         """End it and remove its sockets; stopping twice is no error."""
@@ -196,7 +196,7 @@ class Machine:
                 start_new_session=True,  # Ctrl-C is for the program that started it, which then stops it
             )
         self.pid = self._process.pid
-        self._started = _start_time(self.pid)
+        self._started = start_time(self.pid)
         if not self.detached:
             self._watch = subprocess.Popen(
                 ["sh", "-c", _WATCH, "sh", str(self.pid), str(self.folder)],
@@ -341,7 +341,7 @@ def _snapshot(image: Image, board: Board, icount: bool) -> Path:
     source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
     kind = board.name + ("-icount" if icount else "")
     path = image.folder / "snapshots" / f"{kind}-{source}"
-    with _locked(path.with_suffix(".lock")):
+    with locked(path.with_suffix(".lock")):
         if not path.exists():
             part = path.with_suffix(".part")
             with Machine._launched(image, board, 0, icount, False, None) as machine:
@@ -374,19 +374,3 @@ def _answers(port: int) -> bool:
 def _free_port() -> int:
     with socket.create_server((ADDRESS, 0)) as probe:
         return int(probe.getsockname()[1])
-
-
-def _start_time(pid: int) -> int:
-    """When the process started, in clock ticks since boot: with its number, its identity. 0: it is gone."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] == "Z" else int(fields[19])
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
