@@ -171,7 +171,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO schema_version (version) VALUES (99)")
-    with pytest.raises(UsageError, match="schema version 99, expected 2: a newer bench wrote it"):
+    with pytest.raises(UsageError, match="schema version 99, expected 3: a newer bench wrote it"):
         Store(path)
 
 
