@@ -24,6 +24,7 @@ from harness.allocate.solve import keeps
 from harness.artifact import Artifact
 from harness.costs import CostTable, phase_ms
 from harness.errors import BenchError, InfrastructureError
+from harness.hold import holder_name
 from harness.host import Host, SensitivityRow
 from harness.job import Job
 from harness.plans import plan_of
@@ -93,7 +94,11 @@ class Loop:
 
     def _open(self, devices: Iterable[Device]) -> list[Station]:
         with self.progress.step("devices and their agents") as advance:
-            opened = [self._guarded(device.name, partial(open_station, device, advance)) for device in devices]
+            holder = holder_name(self.run_id)
+            opened = [
+                self._guarded(device.name, partial(open_station, device, advance, self.store, holder))
+                for device in devices
+            ]
         stations = [station for station in opened if station is not None]
         for station in stations:
             self._keep(station.agent)

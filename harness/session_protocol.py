@@ -23,11 +23,10 @@ from devices.doctor import checks
 from devices.errors import CommandError, DeviceError
 from devices.families import FAMILIES
 from devices.families.base import Setting
-from devices.families.gather import Unavailable
 from devices.session import Session
 from harness.errors import BenchError, UnsupportedError
 from harness.health import GOLDEN_EVERY, golden_job
-from harness.hold import Held
+from harness.hold import Held, set_mode
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.store import Store
@@ -253,26 +252,6 @@ class SessionProtocol:
             seconds = time.monotonic() - start
             self._steps.append((name, seconds, note))
             self._store.add_step(self.session_id, name, round(seconds, 4), note.outcome, note.data)
-
-
-def set_mode(session: Session, held: Held, mode: str) -> bool:
-    """Bring a held device into a power mode; False when it is in it already.
-
-    Raises UnsupportedError: to measure in another mode than the one asked for would answer another question.
-    """
-    name, family = session.device.name, FAMILIES[session.device.family]
-    try:
-        setting = family.mode(session, mode)
-        if setting is None:
-            return False
-        held.set(setting, lambda argv: session.run(argv).check())
-    except (Unavailable, CommandError) as error:
-        raise UnsupportedError(f"{name}: power mode {mode!r} cannot be set: {error}") from error
-    # A mode that wants a reboot asks for it and changes nothing; nobody answers.
-    if family.mode(session, mode) is not None:
-        command = " ".join(setting.command).replace("sudo -n", "sudo")
-        raise UnsupportedError(f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES")
-    return True
 
 
 def slope_c_per_s(readings: deque[tuple[float, float]]) -> float | None:

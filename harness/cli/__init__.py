@@ -36,6 +36,7 @@ app.command("kernels")(make.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
+app.command("verify")(results.verify)
 app.command("report")(results.report)
 app.add_typer(virtual.app, name="lab")
 

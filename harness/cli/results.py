@@ -1,4 +1,4 @@
-"""What was measured: `bench compare`, `bench report`."""
+"""What was measured: `bench compare`, `bench verify`, `bench report`."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -7,6 +7,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.output import emit, number, table
+from harness.errors import InvalidMeasurement
 
 REGRESSION = 1
 
@@ -46,6 +47,31 @@ def compare(
     )
     if regressions:
         raise typer.Exit(REGRESSION)
+
+
+def verify(run: options.RunId = "last", out: options.Out = Path("site"), json: options.Json = False) -> None:
+    """Compute every number and verdict of a run again from its raw samples; exit status 4 when one differs."""
+    from harness import campaign
+    from harness.summary import verify as differences
+
+    store = campaign.open_store(out, must_exist=True)
+    found = store.run(run) if run != campaign.LAST else campaign.find_run(store, run)
+    wrong = differences(store, found.run_id)
+    count = len(store.published(found.run_id))
+    rows = [
+        [one.metric, str(dict(one.subject)), one.field, str(one.published)[:60], str(one.computed)[:60]]
+        for one in wrong
+    ]
+    shown = [table("", ("metric", "subject", "field", "published", "computed"), rows)] if wrong else []
+    emit(
+        {"run_id": found.run_id, "summaries": count, "differences": [asdict(one) for one in wrong]},
+        json,
+        *shown,
+        f"{found.run_id}: {count} numbers and their verdicts computed again from the samples, "
+        f"{len(wrong) or 'none'} differ{'s' if len(wrong) == 1 else ''}",
+    )
+    if wrong:
+        raise typer.Exit(InvalidMeasurement.exit_code)
 
 
 def report(run: options.RunId = "", out: options.Out = Path("site"), json: options.Json = False) -> None:
