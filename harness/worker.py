@@ -41,6 +41,8 @@ FINAL = (UsageError, UnsupportedError, HostKeyError, InventoryError, CommandTime
 POWER_CYCLE_S = 120.0
 """The longest that the command may take which switches a device off and on."""
 
+PAIR = 2
+
 Status = Literal["measured", "skipped", "failed"]
 EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried", "step", "session"]
 
@@ -51,6 +53,8 @@ class DeviceWork:
 
     device: Device
     jobs: tuple[Job, ...]
+    paired: bool = False
+    """Two jobs are asked in blocks A B B A or B A A B, so that launch 2i and 2i + 1 of both belong together."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class Worker:
 
     def __init__(self, work: DeviceWork, settings: Settings) -> None:
         self.outcomes: list[Outcome] = []
-        self._device = work.device
+        self._device, self._paired = work.device, work.paired
         self._jobs = list({job.key: job for job in work.jobs}.values())
         self._settings = settings
         # The name in the seed: devices do not all follow one order.
@@ -151,12 +155,16 @@ class Worker:
     def _run_group(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         pending = list(jobs)
         while pending:
-            self._random.shuffle(pending)
-            for job in list(pending):
+            for job in self._round(pending):
                 if stop.is_set():
                     return
-                if self._launch(job, stop):
+                if job in pending and self._launch(job, stop):
                     pending.remove(job)
+
+    def _round(self, pending: Sequence[Job]) -> list[Job]:
+        """One launch of each, in random order; of a pair, two of each, so that what drifts meets both alike."""
+        order = self._random.sample(pending, len(pending))
+        return [*order, *reversed(order)] if self._paired and len(order) == PAIR else order
 
     def _launch(self, job: Job, stop: threading.Event) -> bool:
         """One launch; whether the job is settled with it."""
