@@ -150,7 +150,7 @@ def _metered(raw: Sequence[Measurement]) -> list[PowerTrace | Unknown]:
 def _aligned(
     seconds: Curve, power: Mapping[str, Curve], exchanges: Sequence[Exchange], edges: Sequence[float]
 ) -> PowerTrace | Unknown:
-    """The trace on the device's clock. Two estimates that differ make it useless; that of the exchanges alone will do."""
+    """The trace on the device's clock. Two estimates that differ make it useless; the exchanges' alone will do."""
     if len(seconds) < 2:
         return Unknown("the meter gave fewer than two samples")
     clocks = exchange_offset(exchanges)
@@ -199,8 +199,13 @@ def _total(watch: Watch, trace: PowerTrace | Unknown) -> _Total | Unknown:
     for kind, curves in _KINDS:
         if all(name in curves(trace) for name in names):
             values = np.sum([curves(trace)[name] for name in names], axis=0)
-            return _Total(kind, trace.seconds, values, trace.clock_error_s)
+            return _Total(kind, trace.seconds, values, trace.clock_error_s + _age(watch))
     return Unknown(f"not all rails of the total were read: expected {', '.join(names)}")
+
+
+def _age(watch: Watch) -> float:
+    """How old what a sensor says is in the mean, s: half of the time between its conversions."""
+    return (1 / watch.rails.rate_hz if watch.rails.rate_hz else watch.period_s) / 2
 
 
 def _idles(idle: Iterable[Sequence[Measurement]], watch: Watch) -> list[Idle | Unknown]:

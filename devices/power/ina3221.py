@@ -175,10 +175,12 @@ def _watched(source: Source, found: Gathered, root: str) -> Channel:
 
 
 def _offset_w(rails: Rails) -> float | None:
-    """Of the total; offsets of several rails are independent."""
+    """Of the total; offsets of several rails are independent. Two digits, as the steps have one."""
     steps = [rail.resolution_w for rail in rails.rails if rail.name in rails.total]
     known = [step for step in steps if step is not None]
-    return _OFFSET_STEPS * math.hypot(*known) if known and len(known) == len(steps) else None
+    if not known or len(known) < len(steps):
+        return None
+    return float(f"{_OFFSET_STEPS * math.hypot(*known):.2g}")
 
 
 def _total(channels: Mapping[str, Source]) -> Total | None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from harness.errors import InfrastructureError, UsageError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.base import Line, Nanoseconds, Probe, read_results
+from harness.probes.base import Line, Nanoseconds, Probe, placement_options, read_results
 from harness.probes.latency import Llm, LlmLine, Mm, MmLine, phase_subject, product_subject
 from harness.probes.watch import TIME_UNIT, split_watch, watch_options, watch_rows
 
@@ -32,11 +32,13 @@ class IdleLine(Line):
 def energy_job(work: Job, watch: Mapping[str, Any] | None, *, min_ms: int = MIN_MS, signature: bool = False) -> Job:
     """The job that repeats what `work` (an mm job of one case, or an llm job) does, and reads sensors meanwhile.
 
-    `watch` is Watch.as_dict(), or None where a meter outside of the device measures; then `signature` shows it when.
+    `watch` is Watch.as_dict(), or None where only a meter outside of the device measures; bursts of work, `signature`,
+    then show it when.
     """
     if work.probe not in WORKS:
         raise UsageError(f"the energy of {work.probe!r} cannot be measured; expected {' or '.join(WORKS)}")
-    more = {"work": work.probe, "min_ms": min_ms, "watch": watch} | ({"signature": True} if signature else {})
+    more = {"work": work.probe, "min_ms": min_ms, "watch": watch}
+    more |= {"signature": True} if signature or watch is None else {}
     job = Job(work.device, "energy", work.artifacts, {**work.params, **more})
     _check_single(job)
     return job
@@ -48,11 +50,16 @@ def idle_job(
     watch: Mapping[str, Any] | None,
     *,
     ms: int = IDLE_MS,
+    threads: int = 1,
+    cpus: Sequence[int] = (),
     launches: int = 1,
     **more: Any,
 ) -> Job:
-    """Read sensors for `ms` while nothing happens. `more` tells jobs apart that ask the same at different times."""
-    params = {"ms": ms, "watch": watch, "launches": launches, **more}
+    """Read sensors for `ms` while nothing happens, from the CPU that they are read from while `threads` work on `cpus`.
+
+    `more` tells jobs apart that ask the same at different times.
+    """
+    params = {"ms": ms, "watch": watch, "threads": threads, "cpus": list(cpus), "launches": launches, **more}
     return Job(device, "idle", {"agent": agent_sha256}, params)
 
 
@@ -84,7 +91,7 @@ class Idle:
     timed: ClassVar[bool] = True
 
     def argv(self, job: Job, paths: Mapping[str, str]) -> list[str]:
-        return [paths["agent"], "idle", "--ms", str(job.params["ms"]), *watch_options(job)]
+        return [paths["agent"], "idle", "--ms", str(job.params["ms"]), *placement_options(job), *watch_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
         kept, watched = split_watch(lines)
@@ -111,42 +118,24 @@ def _products(job: Job, lines: Sequence[str]) -> list[Measurement]:
 
 
 def _window(job: Job, line: MmLine) -> list[Measurement]:
+    if line.begin_ns is None or line.end_ns is None:
+        raise InfrastructureError("`agent mm` did not say when its work began: rebuild it with `bench build`")
     subject, made = product_subject(line), line.calls * len(line.ns)
-    return [_spans(job, subject, [_whole(line)]), _work(job, subject, "product", [made])]
+    return [_spans(job, subject, [(line.begin_ns, line.end_ns)]), _work(job, subject, "product", [made])]
 
 
 def _phases(job: Job, lines: Sequence[str]) -> list[Measurement]:
     """Prefill and decode take turns, so each has many spans."""
     results = LLM.results(job, lines)
-    if all(line.spans is None for line in results) and job.params.get("watch") is None:
-        rows = _passes(job, results)
-    else:
-        rows = [row for line in results for row in _passes_of(job, line)]
-    return [*LLM.measurements(job, results), *rows]
+    return [*LLM.measurements(job, results), *(row for line in results for row in _passes(job, line))]
 
 
-def _passes_of(job: Job, line: LlmLine) -> list[Measurement]:
+def _passes(job: Job, line: LlmLine) -> list[Measurement]:
     spans = [(begin, end) for begin, end in line.spans or ()]
     if len(spans) != len(line.ns):
         raise InfrastructureError(f"`agent llm` marked {len(spans)} spans of {line.phase}, timed {len(line.ns)}")
     subject = phase_subject(line)
     return [_spans(job, subject, spans), _work(job, subject, "token", [line.tokens] * len(spans))]
-
-
-def _passes(job: Job, lines: Sequence[LlmLine]) -> list[Measurement]:
-    """Without marks of each pass, the energy of all of them together: a meter outside cannot tell phases apart."""
-    spans = [_whole(line) for line in lines]
-    tokens = sum(line.tokens for line in lines)
-    subject = {"phase": "pass", "tokens": tokens, "threads": lines[0].threads}
-    window = (min(begin for begin, _ in spans), max(end for _, end in spans))
-    made = sum(line.tokens * len(line.ns) for line in lines)
-    return [_spans(job, subject, [window]), _work(job, subject, "token", [made])]
-
-
-def _whole(line: MmLine | LlmLine) -> Span:
-    if line.begin_ns is None or line.end_ns is None:
-        raise InfrastructureError(f"`agent {line.type}` did not say when its work began: rebuild it with `bench build`")
-    return line.begin_ns, line.end_ns
 
 
 def _spans(job: Job, subject: Mapping[str, Any], spans: Sequence[Span]) -> Measurement:

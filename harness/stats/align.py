@@ -19,8 +19,12 @@ MIN_CORRELATION = 0.7
 BURSTS = 3
 SEARCH_S = 2.0
 """How far the clocks may be from what the other estimate says."""
+MAX_PERIOD = 0.6
+"""Of a burst: ten samples a second, a little irregular, are just enough for bursts of 200 ms."""
 _STEPS = 8
-"""Trial offsets in one sample period."""
+"""Trial offsets in one sample period,"""
+_FINEST_S = 0.001
+"""but none finer than this: a twentieth of what two estimates may differ."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +105,9 @@ def burst_offset(
     times = np.asarray(edges, dtype=np.float64)
     burst = float(np.min(np.diff(times)))
     period = _period(t, times[0] + about_s - search_s, times[-1] + about_s + search_s)
-    if period is None or period > burst / 2:
-        return Unknown(f"the meter is too slow for bursts of {burst:.3g} s: expected two samples or more in each")
-    offsets = about_s + np.arange(-search_s, search_s, period / _STEPS)
+    if period is None or period > MAX_PERIOD * burst:
+        return Unknown(f"the meter is too slow for bursts of {burst:.3g} s: expected about two samples in each")
+    offsets = about_s + np.arange(-search_s, search_s, max(period / _STEPS, _FINEST_S))
     scores = np.array([_correlation(t, p, times, burst, offset) for offset in offsets])
     best = float(scores.max())
     if best < MIN_CORRELATION:
@@ -129,13 +133,12 @@ def _correlation(t: Curve, watts: Curve, edges: Curve, burst: float, offset: flo
 
     What the device does before the bursts is not known: loading a model is as busy as they are.
     """
-    at = t - offset
-    window = (at >= edges[0]) & (at <= edges[-1] + burst / 2)
-    if np.count_nonzero(window) < 2 * BURSTS:
+    begin, end = np.searchsorted(t, [edges[0] + offset, edges[-1] + burst / 2 + offset])
+    if end - begin < 2 * BURSTS:
         return 0.0
     # An even number of edges passed: idle.
-    busy = (np.searchsorted(edges, at[window], side="right") % 2).astype(np.float64)
-    power = watts[window]
+    busy = (np.searchsorted(edges, t[begin:end] - offset, side="right") % 2).astype(np.float64)
+    power = watts[begin:end]
     deviations = busy.std() * power.std()
     if deviations == 0:
         return 0.0

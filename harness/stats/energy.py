@@ -1,9 +1,8 @@
 """Energy of spans of time, from samples of power or of an energy counter; or the reason why it cannot be known.
 
 Samples of power are joined by straight lines and integrated from the begin of each span to its end, the values at both
-edges interpolated. A straight line blurs a step of power: over all positions of the samples, the mean error is a sixth
-of their distance times the step. That error is estimated from the samples next to the edges; where it exceeds 1 % of
-the energy, there is no number.
+edges interpolated. A straight line blurs a step of power, by a sixth of the distance of the samples times the step in
+the mean. That is estimated at every edge from the samples next to it; above 1 % of the energy there is no number.
 """
 
 import math
@@ -30,7 +29,7 @@ MAX_GAPS = 0.02
 GAP = 5.0
 """Unusually far: so many times the usual distance."""
 MAX_CLOCK = 0.1
-"""The largest part of a span that its edges may be off because its clock is another one."""
+"""The largest part of a span that its edges may be off."""
 MAX_IDLE_CHANGE = 0.05
 PEAK_S = 0.05
 """Counters renew in steps of time; shorter differences show those steps, not the power."""
@@ -102,7 +101,8 @@ def spent(
 ) -> Spent | Unknown:
     """The energy of the spans together; `values` are W or, of a counter, J. Samples that are NaN are left out.
 
-    `units` is how many products or tokens were made in them; `clock_s`, how far their clock may be off the spans'.
+    `units` is how many products or tokens were made in them. `clock_s` is how far `seconds` may be off the spans'
+    clock: because it is another one, or because a sensor gives its last conversion, which is as old as that.
     """
     t, y = _finite(seconds, values)
     begin, end = np.array(spans, dtype=np.float64).reshape(-1, 2).T
@@ -114,7 +114,7 @@ def spent(
         return Unknown(_too_few(counts, units))
     shortest = float((end - begin).min())
     if clock_s > MAX_CLOCK * shortest:
-        return Unknown(f"the clocks are known to {clock_s:.3g} s, and the shortest span has {shortest:.3g} s")
+        return Unknown(f"samples are up to {clock_s:.3g} s off, and the shortest span has {shortest:.3g} s")
     averaged = few and kind == "power"
     found = _averaged(t, y, begin, end, counts) if averaged else _integrated(t, y, kind, begin, end, counts, clock_s)
     return _judged(found, _distance(t, begin, end))
@@ -225,20 +225,32 @@ def _sums(joules: Curve, begin: Curve, end: Curve) -> tuple[float, float]:
 
 
 def _edges(t: Curve, y: Curve, kind: Kind, begin: Curve, end: Curve, joules: Curve, clock_s: float) -> float:
-    """A sixth of the distance of the samples times the step of power, over all edges. Signed: noise averages out.
+    """What is lost over all edges if power steps there. Signed, so that noise of the samples averages out.
 
-    Of another clock's error, which moves all edges alike, one edge of each span loses. And a counter cannot tell more
-    than one of its own steps.
+    With h between the samples around an edge and d of it inside the span, a straight line of power loses d^2 / 2h times
+    the step, one of energy d (h - d) / h times. Of another clock's error, which moves all edges alike, one edge of each
+    span loses. And a counter cannot tell more than one of its own steps.
     """
-    first, last = np.searchsorted(t, begin, side="right") - 1, np.minimum(np.searchsorted(t, end), len(t) - 1)
-    if kind == "power":
-        outside = y[first] + y[last]
-    else:
-        rates = np.diff(y) / np.diff(t)
-        outside = rates[np.maximum(first - 1, 0)] + rates[np.minimum(last, len(rates) - 1)]
-    steps = float(np.sum(2 * joules / (end - begin) - outside))
-    blurred = abs(steps) * (_distance(t, begin, end) / 6 + clock_s / 2)
+    first, last = np.searchsorted(t, begin, side="right") - 1, np.maximum(np.searchsorted(t, end), 1)
+    inside = joules / (end - begin)
+    before, after = inside - _outside(t, y, kind, first, -1), inside - _outside(t, y, kind, last, 1)
+    lost = before * _lost(kind, t[first + 1] - begin, t[first + 1] - t[first])
+    lost += after * _lost(kind, end - t[last - 1], t[last] - t[last - 1])
+    blurred = abs(float(lost.sum())) + clock_s / 2 * abs(float((before + after).sum()))
     return blurred if kind == "power" else math.hypot(blurred, _step(y))
+
+
+def _outside(t: Curve, y: Curve, kind: Kind, sample: NDArray[np.int64], onwards: Literal[-1, 1]) -> Curve:
+    """Power at the sample beyond an edge; of a counter, between it and the next one outwards, 0 if there is none."""
+    if kind == "power":
+        return y[sample]
+    rates = np.concatenate([[0.0], np.diff(y) / np.diff(t), [0.0]])
+    return np.asarray(rates[sample + (onwards + 1) // 2], dtype=np.float64)
+
+
+def _lost(kind: Kind, inside: Curve, apart: Curve) -> Curve:
+    """Seconds of a step."""
+    return inside**2 / (2 * apart) if kind == "power" else inside * (apart - inside) / apart
 
 
 def _step(joules: Curve) -> float:
