@@ -120,7 +120,10 @@ def job_watch(job: Job) -> Watch | None:
 
 
 def split_watch(lines: Iterable[str]) -> tuple[list[str], Watched]:
-    """The lines of the probe itself, and what was watched. InfrastructureError: malformed, or not consistent."""
+    """The lines of the probe itself, and what was watched. InfrastructureError when a line is malformed.
+
+    Whether they fit together is asked by `watch_rows`: first the probe must find that the stream is complete.
+    """
     kept: list[str] = []
     found: dict[str, list[Any]] = {name: [] for name in WATCHED}
     for number, line, record in records(lines):
@@ -132,13 +135,16 @@ def split_watch(lines: Iterable[str]) -> tuple[list[str], Watched]:
             kept.append(line)
     if len(found["watch"]) > 1 or len(found["signature"]) > 1:
         raise InfrastructureError("the agent printed more than one watch or signature line")
-    watched = Watched(next(iter(found["watch"]), None), tuple(found["samples"]), next(iter(found["signature"]), None))
-    _check(watched)
-    return kept, watched
+    return kept, Watched(_only(found["watch"]), tuple(found["samples"]), _only(found["signature"]))
+
+
+def _only(lines: Sequence[Any]) -> Any:
+    return next(iter(lines), None)
 
 
 def watch_rows(job: Job, watched: Watched) -> list[Measurement]:
     """The raw rows; every launch of a job has the same ones, so that rows of a launch stay together in the store."""
+    _check(watched)
     watch = job_watch(job)
     rows = [] if watch is None else _sample_rows(job, watch, watched)
     if job.params.get("signature"):

@@ -107,8 +107,16 @@ def burst_offset(
     period = _period(t, times[0] + about_s - search_s, times[-1] + about_s + search_s)
     if period is None or period > MAX_PERIOD * burst:
         return Unknown(f"the meter is too slow for bursts of {burst:.3g} s: expected about two samples in each")
-    offsets = about_s + np.arange(-search_s, search_s, max(period / _STEPS, _FINEST_S))
-    scores = np.array([_correlation(t, p, times, burst, offset) for offset in offsets])
+
+    def score(offsets: Curve) -> Curve:
+        return np.array([_correlation(t, p, times, burst, offset) for offset in offsets])
+
+    # The peak is as wide as a burst: it does not lie between two coarse steps.
+    coarse = about_s + np.arange(-search_s, search_s, burst / 10)
+    near = coarse[np.argmax(score(coarse))]
+    around = max(period, burst / 10)
+    offsets = np.arange(near - around, near + around, max(period / _STEPS, _FINEST_S))
+    scores = score(offsets)
     best = float(scores.max())
     if best < MIN_CORRELATION:
         return Unknown(f"the bursts are not seen in the power: correlation {best:.2f}, expected {MIN_CORRELATION}")
