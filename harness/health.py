@@ -38,7 +38,7 @@ SLOW_IN_A_ROW = 3
 """One or two slow ones may be another program at work."""
 
 SCORE_TOLERANCE = 1e-3
-"""Relative, of a log-probability on another processor than the host's. An x86-64 and seven emulated Arm ones lay within 4e-6."""
+"""Relative, of a log-probability beside the host's. An x86-64 and seven emulated Arm processors lay within 4e-6."""
 
 UNFIT = frozenset({"quarantined", "retired"})
 """States in which a device is not asked."""
