@@ -24,8 +24,6 @@ from harness.probes.accuracy import accuracy_job
 from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from quantizers.models import LoadedModel
     from quantizers.quantized_model import QuantizedModel
 
@@ -98,7 +96,7 @@ def _make(folder: Path, answer: Path) -> None:
     quantized = _quantized(loaded)
     write_gguf(quantized, folder / "model.gguf")
     write_tokens(folder / "tokens", tokens, VOCABULARY)
-    found: Tensor = score(quantized, tokens, WINDOW).logprob
+    found = score(quantized, tokens, WINDOW).logprob
     with atomic(answer) as temporary:
         temporary.write_text(json.dumps(found.tolist()), encoding="utf-8")
 
