@@ -26,7 +26,7 @@ Answers = Mapping[str, Any]
 
 NOMINAL_V = 3.85
 """Of a lithium-ion cell of phones. Charge times the present voltage would jump with the voltage."""
-_CALIBRATE = "unit and sign unknown: run the calibration"
+_CALIBRATE = "unit and sign unknown: run `bench calibrate`"
 # What drivers say for "cannot": INT_MIN and the like. A phone that runs never draws 0.
 _UNSUPPORTED = (-(2**31), -(2**63), 2**31 - 1, 0)
 _DISCHARGING = 3  # BatteryManager.BATTERY_STATUS_DISCHARGING
