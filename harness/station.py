@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from devices.device import Device, Target
+from devices.families import FAMILIES
 from devices.families.base import Facts
 from devices.placement import barred, resolve_placement
 from devices.session import open_session
@@ -54,19 +55,37 @@ def open_station(device: Device, advance: Advance, store: Store, holder: str) ->
                 facts = session.facts()
             check_cpus(device, facts)
     advance(2, 2, device.name)
-    return Station(device, device_identity(device.name, facts, device.placement), facts, agent)
+    return Station(device, device_identity(device.name, facts, effective_placement(device, facts)), facts, agent)
 
 
 def check_cpus(device: Device, facts: Facts) -> None:
-    """Raises InventoryError if the device lacks the CPUs of its placement, UnsupportedError if it bars us from them."""
-    kept_off = barred(resolve_placement(device.placement, facts), facts)
+    """Raises InventoryError if the device lacks the CPUs of its placement, UnsupportedError if it bars us from them.
+
+    `all` is all that we may use, since a container may have fewer; but on a phone a cpuset without the big cores only
+    says that the app is behind another, and what is measured there would be taken for the phone's speed.
+    """
+    wanted = resolve_placement(device.placement, facts)
+    if wanted is None and FAMILIES[device.family].regroups:
+        wanted = _online(facts)
+    kept_off = barred(wanted, facts)
     if kept_off:
         cpus = ", ".join(map(str, kept_off))
         group = f"cpuset {facts.cpuset}" if facts.cpuset else "a cpuset or taskset"
         raise UnsupportedError(
             f"{device.name}: placement {device.placement!r} needs CPUs {cpus}, but {group} allows {facts.affinity}; "
-            "bring the app to the front or log in outside of it, or choose another placement"
+            f"bring the app to the front or log in outside of it, or choose another placement: cpus={facts.affinity}"
         )
+
+
+def effective_placement(device: Device, facts: Facts) -> str:
+    """The placement for the identity: `all` under a cpuset or taskset is another question than all cores."""
+    if device.placement == "all" and barred(_online(facts), facts):
+        return f"all of {facts.affinity}"
+    return device.placement
+
+
+def _online(facts: Facts) -> tuple[int, ...]:
+    return tuple(core.id for core in facts.cores if core.online)
 
 
 def target_of(device: Device, facts: Facts) -> Target:

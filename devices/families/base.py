@@ -163,6 +163,9 @@ class Family(Protocol):
     sensors: Sequence[str]
     """Names of SENSORS (devices/power) that such a device may have built in; the first that has rails is taken."""
 
+    regroups: bool
+    """Whether the system itself moves programs to fewer cores when the user looks elsewhere, as Android does."""
+
     def facts(self, session: Shell) -> Facts:
         """Ask the device; raises DeviceError if it does not answer at all."""
 

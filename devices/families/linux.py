@@ -82,6 +82,7 @@ class Linux:
     """Facts that every Linux has; the other families add to them."""
 
     sensors: Sequence[str] = ("rapl", "hwmon")
+    regroups: bool = False
 
     def __init__(self, root: str = "") -> None:
         self.root = root

@@ -1,6 +1,7 @@
 """Sensors of power: SENSORS that a device may have built in, METERS that somebody connected to it.
 
-A sensor is made with the `root` of the device, a meter with what the inventory says of it.
+A sensor is made with the `root` of the device, a meter with what the inventory says of it. What was learned about a
+sensor goes into it with `built_in`.
 """
 
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from devices.device import MeterConfig
 from devices.power.base import Sensor
 from devices.power.battery import Battery
+from devices.power.calibration import Calibration
 from devices.power.hwmon import Hwmon
 from devices.power.ina2xx_i2c import Ina2xx
 from devices.power.ina3221 import Ina3221
@@ -35,3 +37,8 @@ METERS: dict[str, Callable[[MeterConfig], Sensor]] = {
     "shelly": Shelly,
     "tasmota": Tasmota,
 }
+
+
+def built_in(name: str, root: str = "", calibration: Calibration | None = None) -> Sensor:
+    """A sensor of SENSORS with what was learned about it; only a battery has to be calibrated."""
+    return Battery(root, calibration) if name == "battery" else SENSORS[name](root)

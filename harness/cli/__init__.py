@@ -1,7 +1,7 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make
-(agents, models, plans), results.
+Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, calibrate (batteries),
+virtual (boards), make (agents, models, plans), results.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import health, lab, make, results, run, trust, virtual
+from harness.cli import calibrate, health, lab, make, results, run, trust, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -30,6 +30,7 @@ app.command("devices")(lab.devices)
 app.command("doctor")(lab.doctor)
 app.command("trust")(trust.trust)
 app.command("health")(health.health)
+app.command("calibrate")(calibrate.calibrate)
 app.command("build")(make.build)
 app.command("quantize")(make.quantize)
 app.command("kernels")(make.kernels)

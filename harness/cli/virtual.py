@@ -1,6 +1,7 @@
 """Virtual boards: `bench lab up`, `down`, `status`, `reboot`. They are devices like others: `bench --device pi5`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -96,19 +97,21 @@ def _up_full(boards: list[str], json: bool, dry_run: bool) -> None:
 @app.command()
 def benchmark(
     sessions: Annotated[int, typer.Option("--sessions", min=1, max=200, help="Boards asked at once.")] = 32,
+    out: options.Out = Path("site"),
     json: options.Json = False,
 ) -> None:
-    """Measure the path to a device: connecting, starting a job, uploading, many boards at once."""
-    from harness.lab_benchmark import run_benchmark
+    """Measure the path to a device: connecting, starting a job, uploading, many boards at once; with a page."""
+    from harness.lab_benchmark import run_benchmark, write_page
 
     figures = run_benchmark(sessions, shown_progress())
+    page = write_page(figures, {"command": f"bench lab benchmark --sessions {sessions}"}, out)
     promises = [f"{'≥' if one.least else '≤'} {number(one.limit)} {one.unit}" for one in figures]
     rows = [
         [one.name, number(one.value, 3), promise, "kept" if one.kept else "MISSED", one.detail]
         for one, promise in zip(figures, promises, strict=True)
     ]
     data = [{**asdict(one), "kept": one.kept} for one in figures]
-    emit(data, json, table("", ("figure", ">measured", ">promised", "", "detail"), rows))
+    emit(data, json, table("", ("figure", ">measured", ">promised", "", "detail"), rows), f"page: {page}")
 
 
 @app.command()
