@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import health, lab, make, results, run, trust, virtual
+from harness.cli import ab, health, lab, make, results, run, trust, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -36,6 +36,7 @@ app.command("kernels")(make.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
+app.command("aa")(ab.aa)
 app.command("verify")(results.verify)
 app.command("report")(results.report)
 app.add_typer(virtual.app, name="lab")
