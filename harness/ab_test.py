@@ -11,7 +11,7 @@ The pilot only plans: its launches are not among those that decide, so that no t
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from harness.artifact import Artifact
@@ -25,13 +25,15 @@ from harness.session_protocol import Rules
 from harness.station import Station
 from harness.stats.launches import estimate
 from harness.stats.paired import Block, Paired, paired
-from harness.stats.planning import Components, Plan, pilot, plan
+from harness.stats.planning import MIN_ITERATIONS, Components, Plan, pilot, plan
 from harness.store import Store
 from harness.verdict import Verdict, judge
 
 PILOT_BLOCKS = 4
 PILOT_ITERATIONS = 10
 EFFECT = 0.03
+MAX_BLOCKS = 60
+"""A test that wants more is made with so many, and says what they can find: on a quiet board, some minutes."""
 MAX_LAUNCH_S = 2.0
 """A launch is not made longer for the sake of its iterations: heat and neighbours change over seconds."""
 
@@ -65,12 +67,12 @@ class Arena:
     run_id: str
     station: Station
     progress: Progress
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
 
 
 @dataclass(frozen=True)
 class Answers:
-    """What both sides took: launches in order, of which 2i and 2i + 1 of each side make block i; `seconds` of it all."""
+    """What both sides took: launches in order, of which 2i and 2i + 1 of each side make block i. `seconds`: of all."""
 
     a: Mapping[Phase, Measurement]
     b: Mapping[Phase, Measurement]
@@ -129,7 +131,8 @@ def ask(
     for outcome in outcomes:
         if outcome.error is not None:
             raise outcome.error
-    return Answers(*(_answers(arena.store, job) for job in jobs), seconds)
+    of_a, of_b = (_answers(arena.store, job) for job in jobs)
+    return Answers(of_a, of_b, seconds)
 
 
 def pilot_components(answers: Answers, phase: Phase) -> Components:
@@ -138,7 +141,7 @@ def pilot_components(answers: Answers, phase: Phase) -> Components:
     return max(both, key=lambda components: components.variance(PILOT_ITERATIONS))
 
 
-def planned_from(answers: Answers, components: Components, effect: float) -> Plan:
+def planned_from(answers: Answers, components: Components, effect: float, max_blocks: int = MAX_BLOCKS) -> Plan:
     """The launches and iterations that find a change of `effect` in the decode time, with what they cost here."""
     launches = [len(side["decode"].launches) for side in (answers.a, answers.b)]
     iteration_s = _median_s(answers.a) / 2 + _median_s(answers.b) / 2
@@ -148,15 +151,15 @@ def planned_from(answers: Answers, components: Components, effect: float) -> Pla
         effect=math.log1p(effect),
         launch_cost_s=launch_s,
         iteration_cost_s=iteration_s,
-        max_iterations=max(int(MAX_LAUNCH_S / iteration_s), 1),
+        max_iterations=max(int(MAX_LAUNCH_S / iteration_s), MIN_ITERATIONS),
+        max_blocks=max_blocks,
     )
 
 
 def _difference(answers: Answers, phase: Phase) -> Difference:
     found = paired(answers.blocks(phase))
     both = [judge(side[phase]) for side in (answers.a, answers.b)]
-    medians = [_ms(side[phase]) for side in (answers.a, answers.b)]
-    return Difference(phase, found, *medians, worse(both))
+    return Difference(phase, found, _ms(answers.a[phase]), _ms(answers.b[phase]), worse(both))
 
 
 def worse(verdicts: Sequence[Verdict]) -> Verdict:

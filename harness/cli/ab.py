@@ -93,7 +93,7 @@ def aa(
         emit(data, json, f"would make {pairs} tests, about {launches} launches, about {seconds(launches * 0.25)}")
         return
     file = _model_file("w4a8g128", model, "rtn")
-    course = Course(pairs, blocks, effect=effect, slowdown=slowdown, disturb=disturb)  # type: ignore[arg-type]  # checked
+    course = Course(pairs, blocks, effect=effect, slowdown=slowdown, disturb=disturb)
     config = {"aa": {"pairs": pairs, "slowdown": slowdown, "disturb": disturb}}
     with _arena(device, out, inventory, config) as arena:
         found = aa_test(arena, file, Workload(prefill=32, decode=100), course)
@@ -127,8 +127,8 @@ class _arena:
         from harness.summary import publish
 
         publish(self._store, self._run_id)
-        state = "interrupted" if kind is KeyboardInterrupt else "failed" if kind else "finished"
-        self._store.end_run(self._run_id, state)
+        ended = "interrupted" if kind is KeyboardInterrupt else "failed"
+        self._store.end_run(self._run_id, ended if kind else "finished")
         for session in self._store.sessions(self._run_id):
             cost = sum(step.seconds for step in session.steps)
             say(f"  session {session.session_id}: its protocol took {cost:.1f} s")
