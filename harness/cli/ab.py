@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from harness.ab_test import AbTest, Arena, Difference
     from harness.artifact import Artifact
     from harness.store import Store
+    from harness.store.store import State
 
 REGRESSION = 1
 Effect = Annotated[float, typer.Option("--effect", help="The smallest change that shall be found.", min=0.001, max=1.0)]
@@ -127,11 +128,16 @@ class _arena:
         from harness.summary import publish
 
         publish(self._store, self._run_id)
-        ended = "interrupted" if kind is KeyboardInterrupt else "failed"
-        self._store.end_run(self._run_id, ended if kind else "finished")
+        self._store.end_run(self._run_id, _state(kind))
         for session in self._store.sessions(self._run_id):
             cost = sum(step.seconds for step in session.steps)
             say(f"  session {session.session_id}: its protocol took {cost:.1f} s")
+
+
+def _state(error: type[BaseException] | None) -> "State":
+    if error is None:
+        return "finished"
+    return "interrupted" if error is KeyboardInterrupt else "failed"
 
 
 def _model_file(word: str, model: str, recipe: str) -> "Artifact":
@@ -176,7 +182,7 @@ def _doubts(differences: Any) -> list[str]:
 def _plan_line(found: "AbTest") -> str:
     plan = found.plan
     effect = f"{plan.mde:.1%} with {plan.power:.0%} power"
-    short = "" if plan.reached else "; that is more than asked for, and the most that is tried"
+    short = "" if plan.reached else "; for less, the device must be quieter"
     return f"planned   {plan.launches} launches of {plan.iterations} iterations, which find {effect}{short}"
 
 
