@@ -1,11 +1,13 @@
 """What was measured: `bench compare`, `bench verify`, `bench report`."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import ab, options
 from harness.cli.output import emit, number, table
 from harness.errors import InvalidMeasurement
 
@@ -13,12 +15,31 @@ REGRESSION = 1
 
 
 def compare(
-    base: options.RunId,
-    new: options.RunId = "last",
+    base: Annotated[str, typer.Argument(help="A run, or what to measure: a scheme such as w4a8g128, a model file.")],
+    new: Annotated[str, typer.Argument(help="What to hold against it, of the same kind.")] = "last",
+    device: Annotated[str, typer.Option("--device", "-d", help="Where to measure two models.")] = "local",
+    model: options.Model = "default",
+    recipe: options.Recipe = "gptq",
+    effect: ab.Effect = 0.03,
+    inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
 ) -> None:
-    """Compare two runs; exit status 1 when the new one is slower or worse."""
+    """Compare two runs, or measure two models in turns; exit status 1 when the second is slower or worse.
+
+    Models are asked in blocks A B B A, as often as a pilot says it takes to find --effect.
+    """
+    if is_run(base):
+        _compare_runs(base, new, out, json)
+    else:
+        ab.compare_models(base, new, device, model, recipe, effect, out, inventory, json)
+
+
+def is_run(word: str) -> bool:
+    return word == "last" or re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", word) is not None
+
+
+def _compare_runs(base: str, new: str, out: Path, json: bool) -> None:
     from harness import campaign
     from harness.comparison import compare_runs
 

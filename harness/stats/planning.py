@@ -74,7 +74,7 @@ class Plan:
     """`blocks` of A B B A, `launches` in all, of `iterations` each.
 
     `half_width`: expected, of the interval of the log ratio. `mde`: the smallest |log ratio| that is found with
-    `power` at `alpha`. `reached` is false when even MAX_BLOCKS are too few for the effect asked for.
+    `power` at `alpha`. `reached` is false when even the most blocks allowed are too few for the effect asked for.
     """
 
     blocks: int
@@ -107,7 +107,9 @@ def pilot(launches: Launches) -> Components:
     return Components(within, means - within / iterations, len(logs), iterations)
 
 
-def optimal_iterations(components: Components, launch_cost_s: float, iteration_cost_s: float) -> int:
+def optimal_iterations(
+    components: Components, launch_cost_s: float, iteration_cost_s: float, most: int = MAX_ITERATIONS
+) -> int:
     """r1 = ceil(sqrt(c2 / c1 * T1^2 / T2^2)), within bounds (Kalibera & Jones, section 7).
 
     `launch_cost_s` is what a launch costs before its first iteration that counts: start, cooling, warming up. T2^2
@@ -118,9 +120,9 @@ def optimal_iterations(components: Components, launch_cost_s: float, iteration_c
     means = components.between + components.within / components.iterations
     between = max(components.between, MIN_BETWEEN * means)
     if between <= 0:
-        return MAX_ITERATIONS
+        return most
     best = math.sqrt(launch_cost_s / iteration_cost_s * components.within / between)
-    return min(max(math.ceil(best), MIN_ITERATIONS), MAX_ITERATIONS)
+    return min(max(math.ceil(best), MIN_ITERATIONS), most)
 
 
 def plan(
@@ -130,12 +132,14 @@ def plan(
     power: float = POWER,
     launch_cost_s: float = 1.0,
     iteration_cost_s: float = 0.1,
+    max_iterations: int = MAX_ITERATIONS,
+    max_blocks: int = MAX_BLOCKS,
 ) -> Plan:
     """The fewest blocks that find a |log ratio| of `effect` with `power`, launches being of the optimal length."""
-    iterations = optimal_iterations(components, launch_cost_s, iteration_cost_s)
+    iterations = optimal_iterations(components, launch_cost_s, iteration_cost_s, max_iterations)
     low, high = MIN_BLOCKS, MIN_BLOCKS
-    while high < MAX_BLOCKS and detectable(components, high, iterations, alpha, power) > effect:
-        low, high = high + 1, min(high * 2, MAX_BLOCKS)
+    while high < max_blocks and detectable(components, high, iterations, alpha, power) > effect:
+        low, high = high + 1, min(high * 2, max_blocks)
     while low < high:
         middle = (low + high) // 2
         enough = detectable(components, middle, iterations, alpha, power) <= effect
