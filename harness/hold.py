@@ -25,6 +25,7 @@ from devices.families.gather import Unavailable
 from devices.session import Session
 from devices.transport.base import Conversation
 from harness.errors import DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError
+from harness.stats.align import Exchange
 from harness.store import Store
 from harness.store.leases import Lease
 
@@ -78,6 +79,12 @@ class Held:
             run(list(setting.command))
         if setting.path:
             self._done(setting, self._ask("write", setting.path, setting.value))
+
+    def exchange(self) -> Exchange:
+        """Ask the device for its time, between two readings of ours: ties its clock to this machine's."""
+        sent = time.monotonic()
+        answer = self._ask("beat")
+        return Exchange(sent, float(answer["t"]) * 1e-9, time.monotonic())
 
     def end(self) -> list[str]:
         """Give the device back; returns what could not be restored."""

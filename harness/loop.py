@@ -24,6 +24,7 @@ from harness.allocate.solve import keeps
 from harness.artifact import Artifact
 from harness.costs import CostTable, phase_ms
 from harness.errors import BenchError, InfrastructureError
+from harness.golden_model import golden_model
 from harness.hold import holder_name
 from harness.host import Host, SensitivityRow
 from harness.job import Job
@@ -76,6 +77,7 @@ class Loop:
         self.suite, self.host, self.store, self.run_id, self.progress = suite, host, store, run_id, progress
         self.failures: dict[str, Exception] = {}
         self._files: dict[str, Artifact] = {}
+        self._rules = Rules(golden_model=golden_model())
 
     def run(self, devices: Iterable[Device]) -> None:
         """All steps. KeyboardInterrupt leaves what was measured in the store."""
@@ -180,7 +182,7 @@ class Loop:
             self._files.values(),
             progress=events,
             seed=self.suite.seed,
-            rules=Rules(),
+            rules=self._rules,
         )
         for note in events.notes:
             self.progress.note(note)

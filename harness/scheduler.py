@@ -38,7 +38,8 @@ def run_jobs(
     current launches are stored; a later call with the same jobs goes on from there. With `rules` every device is
     prepared before its first launch and looked at again after the last (harness/session_protocol.py).
     """
-    by_hash = {artifact.sha256: artifact for artifact in artifacts}
+    own = (rules.golden_model.model, rules.golden_model.tokens) if rules and rules.golden_model else ()
+    by_hash = {artifact.sha256: artifact for artifact in (*artifacts, *own)}
     _check(work, by_hash)
     holder = holder_name(run_id)
     settings = Settings(store, run_id, holder, by_hash, progress, open_session, seed, attempts, retry_pause_s, rules)

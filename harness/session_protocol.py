@@ -24,11 +24,15 @@ from devices.errors import CommandError, DeviceError
 from devices.families import FAMILIES
 from devices.families.base import Setting
 from devices.session import Session
+from harness.energy import idle_watts
 from harness.errors import BenchError, UnsupportedError
-from harness.health import GOLDEN_EVERY, golden_job
+from harness.golden_model import GoldenModel, golden_model_job
+from harness.health import GOLDEN_EVERY, Finding, assess_scores, forgiven, golden_job, golden_scores
 from harness.hold import Held, set_mode
 from harness.job import Job
 from harness.measurement import Measurement
+from harness.probes.power import idle_job
+from harness.probes.watch import power_source
 from harness.store import Store
 from harness.store.sessions import Outcome
 from harness.verdict import session_reasons
@@ -40,6 +44,7 @@ MAX_SLOPE_C_PER_S = 0.2
 WARMER_C = 3.0
 """How far above its reference a device may begin: within it, the leakage of a phone or board moves by under 2 %."""
 REFERENCE_SESSIONS = 20
+MIN_IDLE_SAMPLES = 20
 SHOWN_S = 0.05
 """A step that took less, and has nothing to say, is left out of the summary."""
 
@@ -56,7 +61,10 @@ class Rules:
     """Launches between two checks of a device's health."""
     golden_launches: int = 3
     """Of the golden kernel, before and after: their median is not moved by one disturbed launch."""
-    idle_ms: int = 1000
+    golden_model: GoldenModel | None = None
+    """Scored once a session: whether the device computes what it did."""
+    idle_ms: int = 3000
+    """At least; long enough for MIN_IDLE_SAMPLES of the sensor."""
     cool_s: float = 60.0
     """The longest that a device is waited for; what it measures hotter than usual is marked."""
     tune: bool = True
@@ -87,13 +95,15 @@ class SessionProtocol:
         ask: Ask,
         tell: Tell,
         rules: Rules,
+        powered: Job | None = None,
     ) -> None:
-        self.asked, self.rules = asked, rules
+        self.asked, self.rules, self._powered = asked, rules, powered
         self._session, self._held, self._store = session, held, store
         self._ask, self._tell = ask, tell
         self._device = session.device
         self._family = FAMILIES[self._device.family]
         self._steps: list[tuple[str, float, Note]] = []
+        self.computes: Finding | None = None
         self._tuned: dict[str, str] = {}
         self.session_id = store.begin_session(run_id, self._device.name)
 
@@ -119,9 +129,12 @@ class SessionProtocol:
         with self._step("cool") as note:
             self._cool(note)
         self._golden("golden_before")
+        self._golden_model()
+        self._idle("before")
 
     def close(self) -> None:
         """Everything after the last launch, the restoring included."""
+        self._idle("after")
         self._golden("golden_after")
         self._snapshot("snapshot_after")
         with self._step("restore") as note:
@@ -232,6 +245,49 @@ class SessionProtocol:
                 note.data["ns"] = median(times)
             else:
                 note.failed("it gave no time")
+
+    def _golden_model(self) -> None:
+        model = self.rules.golden_model
+        job = golden_model_job(self.asked, model) if model is not None else None
+        if model is None or job is None:
+            return
+        with self._step("golden_model") as note:
+            self._ask(job)
+            since = forgiven(self._store.health_history(self._device.name))
+            found = assess_scores(model.logprobs, *golden_scores(self._store, job, since))
+            note.data |= {"job": job.key, "state": found.state, "reason": found.reason}
+            if found.state != "good":
+                note.failed(found.reason)
+            self.computes = found
+
+    def _idle(self, when: str) -> None:
+        """Power while nothing happens, read as it is while `powered` works; nothing where no energy is measured."""
+        if self._powered is None or not self.rules.idle_ms:
+            return
+        with self._step(f"idle_{when}") as note:
+            job = self._idle_job(when)
+            found = idle_watts([self._ask(job)], power_source(job))
+            note.data["job"] = job.key
+            if isinstance(found, str):
+                note.unavailable(found)
+            else:
+                note.data["watts"] = found
+
+    def _idle_job(self, when: str) -> Job:
+        asked = self._powered or self.asked
+        samples_ms = round(MIN_IDLE_SAMPLES * power_source(asked).period_s * 1e3)
+        meter = {"meter": asked.params["meter"]} if "meter" in asked.params else {}
+        return idle_job(
+            asked.device,
+            asked.artifacts["agent"],
+            asked.params.get("watch"),
+            ms=max(self.rules.idle_ms, samples_ms),
+            threads=asked.params.get("threads", 1),
+            cpus=asked.params.get("cpus") or (),
+            session=self.session_id,
+            when=when,
+            **meter,
+        )
 
     def _judge(self) -> None:
         steps = {name: note.data | {"outcome": note.outcome} for name, _, note in self._steps}

@@ -7,9 +7,12 @@ from devices.device import Device, Target
 from devices.families import FAMILIES
 from devices.families.base import Facts
 from devices.placement import barred, resolve_placement
-from devices.session import open_session
+from devices.power import METERS, find_watch
+from devices.power.watch import Watch, lasting
+from devices.session import Session, open_session
 from harness.artifact import Artifact
 from harness.build import build_agent
+from harness.calibration import stored
 from harness.deploy import deploy
 from harness.errors import InfrastructureError, UnsupportedError
 from harness.hold import hold, set_mode
@@ -24,6 +27,9 @@ class Station:
     identity: dict[str, Any]
     facts: Facts
     agent: Artifact
+    watch: Watch | None = None
+    """Where its power comes from: the meter that the inventory names, else a sensor that the agent reads; None: not
+    looked for."""
 
     @property
     def name(self) -> str:
@@ -54,8 +60,18 @@ def open_station(device: Device, advance: Advance, store: Store, holder: str) ->
                 set_mode(session, held, device.power_mode)
                 facts = session.facts()
             check_cpus(device, facts)
+        watch = _power_source(session, facts, store)
     advance(2, 2, device.name)
-    return Station(device, device_identity(device.name, facts, effective_placement(device, facts)), facts, agent)
+    identity = device_identity(device.name, facts, effective_placement(device, facts))
+    return Station(device, identity, facts, agent, watch)
+
+
+def _power_source(session: Session, facts: Facts, store: Store) -> Watch:
+    device = session.device
+    if device.meter is not None:
+        return Watch(device.meter.kind, lasting(METERS[device.meter.kind](device.meter).find(session)))
+    calibrations, build = stored(store, device.name), facts.platform.get("build", "")
+    return find_watch(session, FAMILIES[device.family].sensors, calibrations, build)
 
 
 def check_cpus(device: Device, facts: Facts) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from harness.consumption import consumption
 from harness.errors import UsageError
 from harness.job import canonical_json
-from harness.measurement import Measurement
+from harness.measurement import RAW_METRICS, Measurement
 from harness.records import KINDS
 from harness.stats.launches import Estimate, estimate
 from harness.stats.windows import mean_over_windows, perplexity
@@ -63,7 +64,8 @@ def verify(store: Store, run_id: str) -> list[Mismatch]:
 def summarize(measurement: Measurement) -> dict[str, Any]:
     """Value, interval, verdict and a digest of the samples and their context; plain JSON data."""
     verdict = judge(measurement)
-    found = _value(measurement) if verdict.status != "invalid" else None
+    usable = verdict.status != "invalid" and measurement.metric not in RAW_METRICS
+    found = _value(measurement) if usable else None
     return {
         "unit": measurement.unit,
         "estimate": asdict(found) if found is not None else None,
@@ -89,7 +91,8 @@ OVER_WINDOWS: Mapping[str, Callable[[Sequence[float], int], Estimate]] = {
 
 
 def _computed(store: Store, run_id: str) -> Iterator[Summary]:
-    for stored in store.measurements(run_id=run_id):
+    measured = store.measurements(run_id=run_id)
+    for stored in (*measured, *consumption(measured)):
         if stored.job.probe not in KINDS:
             measurement = stored.measurement
             yield Summary(measurement.job_key, measurement.metric, measurement.subject, summarize(measurement))

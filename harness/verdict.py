@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
 
-from harness.measurement import Measurement
+from harness.measurement import POWER_METRICS, RAW_METRICS, Measurement
 from harness.stats.launches import estimate
 
 Status = Literal["valid", "suspect", "invalid"]
@@ -27,6 +27,10 @@ MAX_GOLDEN_DRIFT = 0.10
 MAX_IDLE_CHANGE = 0.05
 AFFECTED_SHARE = 1 / 3
 """A disturbance counts when it met more than a third of the launches: fewer do not move the median of launches much."""
+MAX_STEP = 0.05
+"""Of the power: what differs by less than a step cannot be told apart."""
+NOT_KNOWN = "n/a"
+"""How the error of a number begins that cannot be had, though nothing broke."""
 TIMED_UNITS = frozenset({"ns", "MHz"})
 
 
@@ -48,7 +52,16 @@ def judge(measurement: Measurement) -> Verdict:
 
 
 def _failed(measurement: Measurement) -> bool:
-    return measurement.error is not None
+    return measurement.error is not None and not measurement.error.startswith(NOT_KNOWN)
+
+
+def _not_known(measurement: Measurement) -> bool:
+    return (measurement.error or "").startswith(NOT_KNOWN) and not _clocks_disagree(measurement)
+
+
+def _clocks_disagree(measurement: Measurement) -> bool:
+    error = measurement.error or ""
+    return error.startswith(NOT_KNOWN) and "estimates of the clocks differ" in error
 
 
 def _no_samples(measurement: Measurement) -> bool:
@@ -56,6 +69,8 @@ def _no_samples(measurement: Measurement) -> bool:
 
 
 def _non_finite(measurement: Measurement) -> bool:
+    if measurement.metric in RAW_METRICS:
+        return False
     return any(not math.isfinite(value) for launch in measurement.launches for value in launch)
 
 
@@ -127,7 +142,8 @@ def _of_session(code: str) -> Callable[[Measurement], bool]:
 
     def check(measurement: Measurement) -> bool:
         steps = [context.get("session_steps") or {} for context in measurement.launch_contexts()]
-        return _timed(measurement) and any(SESSION_REASONS[code][1](each) for each in steps)
+        concerned = _powered(measurement) if code == "idle_changed" else _timed(measurement)
+        return concerned and any(SESSION_REASONS[code][1](each) for each in steps)
 
     return check
 
@@ -155,8 +171,20 @@ def _change(steps: Mapping[str, Mapping[str, Any]], step: str, name: str) -> flo
     return abs(math.log(after / before)) if before and after and before > 0 and after > 0 else 0.0
 
 
+def _coarse(measurement: Measurement) -> bool:
+    """The step of the sensor against the power that it measured."""
+    step = measurement.context.get("resolution_w")
+    watts = [c["joules"] / c["seconds"] for c in measurement.launch_contexts() if c.get("joules") and c.get("seconds")]
+    return _powered(measurement) and bool(step and watts) and step > MAX_STEP * median(watts)
+
+
+def _powered(measurement: Measurement) -> bool:
+    return measurement.metric in POWER_METRICS
+
+
 def _timed(measurement: Measurement) -> bool:
-    return measurement.unit in TIMED_UNITS
+    """Whether it depends on clocks, heat and load."""
+    return measurement.unit in TIMED_UNITS or _powered(measurement)
 
 
 def _often(measurement: Measurement, disturbed: Callable[[Mapping[str, Any]], bool]) -> bool:
@@ -173,6 +201,8 @@ SESSION_REASONS: dict[str, tuple[str, Callable[[Mapping[str, Mapping[str, Any]]]
 
 REASONS: dict[str, tuple[Status, str, Callable[[Measurement], bool]]] = {
     "failed": ("invalid", "the job failed", _failed),
+    "not_known": ("invalid", "the sensor tells too little for a number", _not_known),
+    "clock_offset": ("invalid", "two estimates of the clocks of device and meter disagree", _clocks_disagree),
     "no_samples": ("invalid", "a launch has no values", _no_samples),
     "non_finite": ("invalid", "a value is not finite", _non_finite),
     "non_positive_time": ("invalid", "a time or clock is not positive", _non_positive),
@@ -185,6 +215,7 @@ REASONS: dict[str, tuple[Status, str, Callable[[Measurement], bool]]] = {
     "frequency_changed": ("suspect", f"the clock changed by more than {MAX_CLOCK_CHANGE:.0%}", _clock_changed),
     "frequency_lied": ("suspect", f"the kernel names a clock that is more than {MAX_LIE:.0%} off", _lied),
     "swapped": ("suspect", f"more than {MAX_SWAPPED_PAGES} pages went to or came from swap", _swapped),
+    "coarse_sensor": ("suspect", f"a step of the sensor is more than {MAX_STEP:.0%} of the power", _coarse),
     "unit_too_short": ("suspect", "a timed unit is below 1 ms or 1000 steps of the timer", _too_short),
     **{code: ("suspect", meaning, _of_session(code)) for code, (meaning, _) in SESSION_REASONS.items()},
 }

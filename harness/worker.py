@@ -28,6 +28,7 @@ from harness.hold import Held, take
 from harness.job import Job
 from harness.launch import run_launch
 from harness.measurement import Measurement
+from harness.metered import run_metered
 from harness.session_protocol import Rules, SessionProtocol
 from harness.store import Store
 from harness.store.leases import Lease
@@ -202,7 +203,8 @@ class Worker:
             raise AssertionError("expected an open device")
         known = self._protocol.context if self._protocol else {}
         paths = self._deploy(self._session, job)
-        measurements = run_launch(self._session, job, paths, self._held.environment, known)
+        launch = partial(run_launch, self._session, job, paths, self._held.environment, known)
+        measurements = run_metered(self._session, self._held, job, launch) if "meter" in job.params else launch()
         self._held.check()
         self._store(job, measurements, attempt, self._held.lease)
         return measurements
@@ -218,12 +220,12 @@ class Worker:
             return
         if self._until_golden == 0:
             self._until_golden = self._protocol.rules.golden_every
-            self._ask_golden(self._protocol.golden)
+            self._ask_own(self._protocol.golden)
             self._note_health(self._protocol.golden)
         self._until_golden -= 1
 
-    def _ask_golden(self, golden: Job) -> list[Measurement]:
-        """Its failures are stored under it. Those of the device stop the next job too, the others only this one."""
+    def _ask_own(self, golden: Job) -> list[Measurement]:
+        """A launch of the protocol's own. Its failures are stored under it; only those of the device are raised."""
         try:
             return self._ask(golden)
         except (BenchError, DeviceError) as error:
@@ -236,6 +238,9 @@ class Worker:
         store, name = self._settings.store, self._device.name
         known = store.health(name)
         found = assess(*golden_times(store, golden, forgiven(store.health_history(name))))
+        if self._protocol and self._protocol.computes and self._protocol.computes.state in UNFIT:
+            # Who computes something else is not asked how fast.
+            found = self._protocol.computes
         # What a person took out of service stays so; and not to know is no news.
         if known.state not in UNFIT and found.state not in ("unknown", known.state):
             store.set_health(name, found.state, found.reason, self._settings.run_id)
@@ -282,7 +287,15 @@ class Worker:
             return
         tell = partial(self._tell, "step", job)
         self._protocol = SessionProtocol(
-            session, self._held, store, self._settings.run_id, job, self._ask_golden, tell, self._settings.rules
+            session,
+            self._held,
+            store,
+            self._settings.run_id,
+            job,
+            self._ask_own,
+            tell,
+            self._settings.rules,
+            next((one for one in self._jobs if one.probe == "energy"), None),
         )
         try:
             self._protocol.open()

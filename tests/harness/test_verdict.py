@@ -51,10 +51,6 @@ def test_without_a_usable_number_it_is_invalid(change: dict[str, Any], code: str
             {"context": QUIET | {"session_steps": {"golden_before": {"ns": 100.0}, "golden_after": {"ns": 120.0}}}},
             "golden_drift",
         ),
-        (
-            {"context": QUIET | {"session_steps": {"idle_before": {"watts": 3.0}, "idle_after": {"watts": 3.3}}}},
-            "idle_changed",
-        ),
     ],
 )
 def test_a_disturbance_makes_it_suspect(change: dict[str, Any], code: str) -> None:
@@ -97,3 +93,36 @@ def test_what_a_session_could_not_tell_is_not_held_against_its_numbers() -> None
     steps = {"cool": {"outcome": "unavailable"}, "golden_before": {"ns": 100.0}, "golden_after": {"outcome": "failed"}}
     assert judge(replace(GOOD, context=QUIET | {"session_steps": steps})).status == "valid"
     assert session_reasons(steps) == ()
+
+
+ENERGY = Measurement(
+    "key", "net_energy", "J/token", {"threads": 1}, ((0.01,),) * 6, QUIET | {"joules": 10.0, "seconds": 2.0}
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "status", "code"),
+    [
+        ({"error": "n/a: 3 samples in a span, expected 10", "launches": ()}, "invalid", "not_known"),
+        ({"error": "n/a: two estimates of the clocks differ: 1 and 2 s", "launches": ()}, "invalid", "clock_offset"),
+        ({"context": ENERGY.context | {"resolution_w": 0.4}}, "suspect", "coarse_sensor"),
+        (
+            {"context": QUIET | {"session_steps": {"idle_before": {"watts": 3.0}, "idle_after": {"watts": 3.3}}}},
+            "suspect",
+            "idle_changed",
+        ),
+        ({"context": ENERGY.context | {"throttled": ["oc3 +1"]}}, "suspect", "throttled"),
+    ],
+)
+def test_energy_has_doubts_of_its_own(change: dict[str, Any], status: str, code: str) -> None:
+    assert judge(ENERGY).status == "valid"
+    assert judge(replace(ENERGY, **change)) == Verdict(status, (code,))  # type: ignore[arg-type]
+
+
+def test_idle_power_that_changed_says_nothing_about_times() -> None:
+    steps = {"session_steps": {"idle_before": {"watts": 3.0}, "idle_after": {"watts": 3.3}}}
+    assert judge(replace(GOOD, context=QUIET | steps)).status == "valid"
+
+
+def test_raw_readings_may_have_gaps() -> None:
+    assert judge(Measurement("key", "watch", "1", {}, ((1.0, math.nan),))).status == "valid"
