@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.device import LOCAL
-from devices.power.base import Channel, Rail, Rails
+from devices.power import SENSORS
+from devices.power.base import Channel, Rail, Rails, total_watts
+from devices.power.pmic import SUM
 from devices.power.trace import PowerTrace
 from devices.power.watch import Watch
 from devices.session import open_session
+from devices.virtual.board import build_tree, load_board
 from harness.artifact import Artifact
 from harness.energy import METRICS, derive, exchange_offset, meter_rows
 from harness.job import Job
@@ -331,6 +335,16 @@ def test_rows_come_back_from_the_store_as_they_were(store: Store) -> None:
     assert len(by_metric(again)["energy"].launches) == 2
 
 
+def answers(real_agent: Callable[[str], Artifact], jobs: Sequence[Job]) -> list[Rows]:
+    """What the agent of this checkout says to these jobs, on this machine."""
+    with open_session(LOCAL) as session:
+        paths = {"agent": str(real_agent(str(session.facts().target)).path)}
+        return [
+            PROBES[job.probe].parse(job, session.run(PROBES[job.probe].argv(job, paths)).stdout.splitlines())
+            for job in jobs
+        ]
+
+
 @contextmanager
 def counter(path: Path, watts: float) -> Iterator[None]:
     """A file that counts microjoules as a chip does that draws so much, by the clock that the agent stamps with."""
@@ -364,12 +378,8 @@ def test_the_agent_reads_a_counter_while_it_works(real_agent: Callable[[str], Ar
         idle_job(device, "a", watch.as_dict(), ms=1000),
         energy_job(mm_job(device, "a", ["w8a8:64x64:1"], footprint="warm", iterations=1), watch.as_dict(), min_ms=2000),
     ]
-    with counter(tmp_path / "energy_uj", 5.0), open_session(LOCAL) as session:
-        agent = str(real_agent(str(session.facts().target)).path)
-        idle, work = (
-            PROBES[job.probe].parse(job, session.run(PROBES[job.probe].argv(job, {"agent": agent})).stdout.splitlines())
-            for job in jobs
-        )
+    with counter(tmp_path / "energy_uj", 5.0):
+        idle, work = answers(real_agent, jobs)
     found = by_metric(derive(work, watch, [idle]))
     assert found["power"].error is None, found["power"].error
     assert found["power"].launches[0][0] == pytest.approx(5.0, rel=0.03)
@@ -377,3 +387,25 @@ def test_the_agent_reads_a_counter_while_it_works(real_agent: Callable[[str], Ar
     seconds = np.ptp(next(m for m in work if m.metric == "span").launches[0]) * 1e-9
     assert found["energy"].launches[0][0] == pytest.approx(5.0 * seconds / made, rel=0.03)
     assert abs(found["net_energy"].launches[0][0]) < 0.05 * found["energy"].launches[0][0]
+
+
+@pytest.mark.parametrize(
+    ("name", "sensor", "rail"),
+    [("jetson-agx-orin", "ina3221", None), ("jetson-tx2", "ina3221", "VDD_IN"), ("pi5", "pmic", SUM)],
+)
+def test_the_agent_reads_the_rails_of_a_board(
+    name: str, sensor: str, rail: str | None, real_agent: Callable[[str], Artifact], tmp_path: Path
+) -> None:
+    """Files of its tree, or the text of its command: as many watts as the sensor itself reads."""
+    build_tree(load_board(name), tmp_path)
+    built_in = SENSORS[sensor](str(tmp_path))
+    with open_session(LOCAL) as session:
+        watch, sample = built_in.watch(session), built_in.read(session)
+        expected = total_watts(watch.rails, sample)
+    work = mm_job({}, "a", ["w8a8:64x64:1"], footprint="warm", iterations=1)
+    quick = replace(watch, period_s=0.02, rails=replace(watch.rails, rate_hz=None))
+    (rows,) = answers(real_agent, [energy_job(work, quick.as_dict(), min_ms=1500)])
+    found = by_metric(derive(rows, quick))["power"]
+    assert found.error is None, found.error
+    assert found.launches[0][0] == pytest.approx(expected, rel=1e-6)
+    assert rail is None or found.context["rails"] == [rail]
