@@ -12,7 +12,7 @@ stored as any others, and read again for each check.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from shlex import quote
 from statistics import median
@@ -52,15 +52,18 @@ class Finding:
     reason: str
 
 
-def golden_job(asked: Job) -> Job | None:
-    """The golden kernel on the device, agent and first CPU of a job; None when the job needs no agent."""
+def golden_job(asked: Job, tuned: Mapping[str, str] | None = None) -> Job | None:
+    """The golden kernel on the device, agent and first CPU of a job; None when the job needs no agent.
+
+    `tuned` are the settings under which it is asked: steadied clocks have a reference of their own.
+    """
     if "agent" not in asked.artifacts:
         return None
     agent, cpus = asked.artifacts["agent"], list(asked.params.get("cpus") or ())[:1]
     job = mm_job(
         asked.device, agent, [GOLDEN_CASE], footprint="warm", iterations=GOLDEN_ITERATIONS, cpus=cpus, launches=1
     )
-    return replace(job, params={**job.params, "golden": True})
+    return replace(job, params={**job.params, "golden": True} | ({"tuned": dict(tuned)} if tuned else {}))
 
 
 def is_golden(job: Job) -> bool:

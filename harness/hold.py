@@ -18,8 +18,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from devices.errors import ConnectionLost, DeviceError
+from devices.errors import CommandError, ConnectionLost, DeviceError
+from devices.families import FAMILIES
 from devices.families.base import Setting
+from devices.families.gather import Unavailable
 from devices.session import Session
 from devices.transport.base import Conversation
 from harness.errors import DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError
@@ -131,6 +133,26 @@ def hold(session: Session, store: Store, agent: str, holder: str) -> Iterator[He
         yield held
     finally:
         held.end()
+
+
+def set_mode(session: Session, held: Held, mode: str) -> bool:
+    """Bring a held device into a power mode; False when it is in it already.
+
+    Raises UnsupportedError: to measure in another mode than the one asked for would answer another question.
+    """
+    name, family = session.device.name, FAMILIES[session.device.family]
+    try:
+        setting = family.mode(session, mode)
+        if setting is None:
+            return False
+        held.set(setting, lambda argv: session.run(argv).check())
+    except (Unavailable, CommandError) as error:
+        raise UnsupportedError(f"{name}: power mode {mode!r} cannot be set: {error}") from error
+    # A mode that wants a reboot asks for it and changes nothing; nobody answers.
+    if family.mode(session, mode) is not None:
+        command = " ".join(setting.command).replace("sudo -n", "sudo")
+        raise UnsupportedError(f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES")
+    return True
 
 
 def take(session: Session, store: Store, agent: str, holder: str) -> Held:

@@ -10,9 +10,12 @@ from devices.placement import barred, resolve_placement
 from devices.session import open_session
 from harness.artifact import Artifact
 from harness.build import build_agent
+from harness.deploy import deploy
 from harness.errors import InfrastructureError, UnsupportedError
+from harness.hold import hold, set_mode
 from harness.job import device_identity
 from harness.progress import Advance
+from harness.store import Store
 
 
 @dataclass(frozen=True)
@@ -32,14 +35,25 @@ class Station:
         return resolve_placement(self.device.placement, self.facts) or ()
 
 
-def open_station(device: Device, advance: Advance) -> Station:
-    """Reach a device, ask what it is and build its agent; raises DeviceError or BenchError."""
+def open_station(device: Device, advance: Advance, store: Store, holder: str) -> Station:
+    """Reach a device, ask what it is and build its agent; raises DeviceError or BenchError.
+
+    A device that shall be measured in another power mode says what it is in that mode: which cores are on depends on
+    it. It is held meanwhile, under the name of `holder`, and put back.
+    """
     advance(0, 2, f"{device.name}: facts")
     with open_session(device) as session:
         facts = session.facts()
-    check_cpus(device, facts)
-    advance(1, 2, f"{device.name}: agent")
-    agent = build_agent(target_of(device, facts))
+        in_mode = device.power_mode in ("", facts.platform.get("power_mode"))
+        if in_mode:
+            check_cpus(device, facts)
+        advance(1, 2, f"{device.name}: agent")
+        agent = build_agent(target_of(device, facts))
+        if not in_mode:
+            with hold(session, store, deploy(session, agent), holder) as held:
+                set_mode(session, held, device.power_mode)
+                facts = session.facts()
+            check_cpus(device, facts)
     advance(2, 2, device.name)
     return Station(device, device_identity(device.name, facts, effective_placement(device, facts)), facts, agent)
 

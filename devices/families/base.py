@@ -172,6 +172,9 @@ class Family(Protocol):
     def snapshot(self, session: Shell) -> Snapshot:
         """Clocks, heat and signs of throttling now; what cannot be read is unavailable."""
 
+    def mode(self, session: Shell, name: str) -> Setting | None:
+        """What brings the device into a power mode; None when it is in it. Unavailable: it has no such mode."""
+
     def tuning(self, session: Shell) -> tuple[Setting, ...]:
         """What steadies the clocks of this device for a measurement, in order; empty where nothing can be set."""
 

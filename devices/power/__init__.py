@@ -19,8 +19,9 @@ from devices.power.pmic import Pmic
 from devices.power.rapl import Rapl
 from devices.power.shelly import Shelly
 from devices.power.tasmota import Tasmota
+from devices.power.watch import BuiltIn
 
-SENSORS: dict[str, Callable[[str], Sensor]] = {
+SENSORS: dict[str, Callable[[str], BuiltIn]] = {
     "battery": Battery,
     "hwmon": Hwmon,
     "ina3221": Ina3221,

@@ -12,6 +12,7 @@ from devices.families.base import Shell
 from devices.families.gather import Gathered, Unavailable
 
 RailKind = Literal["input", "domain", "nested", "estimate"]
+ChannelKind = Literal["power", "product", "counter"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,22 @@ class Sample:
     watts: Mapping[str, float] = field(default_factory=dict)
     joules: Mapping[str, float] = field(default_factory=dict)
     unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Channel:
+    """Which files give one rail, and how the integers in them become watts or joules.
+
+    power: one file, `scale` is W per unit. product: the product of two files, W per product of their units. counter:
+    one file that only grows, J per unit; a negative `scale` makes a falling one grow.
+    """
+
+    rail: str
+    paths: tuple[str, ...]
+    kind: ChannelKind
+    scale: float
+    wraps_at: int | None = None
+    """In units of the file: where a counter begins again at 0."""
 
 
 class Sensor(Protocol):

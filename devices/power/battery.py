@@ -18,14 +18,20 @@ from typing import Any, TypeVar
 from devices.families.base import Shell
 from devices.families.gather import Gathered, Notes, Unavailable, gather, printable
 from devices.families.phone import BATTERY, android, service
-from devices.power.base import Rail, Rails, Sample
-from devices.power.calibration import Calibration, Reading, fed_by_battery
+from devices.power.base import Channel, Rail, Rails, Sample
+from devices.power.calibration import UNITS, Calibration, Reading, fed_by_battery
+from devices.power.watch import Watch, lasting, nothing
 
 T = TypeVar("T")
 Answers = Mapping[str, Any]
 
 NOMINAL_V = 3.85
 """Of a lithium-ion cell of phones. Charge times the present voltage would jump with the voltage."""
+_UAH_J = 3600e-6 * NOMINAL_V
+WHOLE = "the phone with screen and radios, as its battery gives it"
+PERIOD_S = 1.0
+"""Fuel gauges renew their current about once a second, some every ten."""
+_CHARGE_NOTE = "keep the charge between 30 and 80 %"
 _CALIBRATE = "unit and sign unknown: run `bench calibrate`"
 # What drivers say for "cannot": INT_MIN and the like. A phone that runs never draws 0.
 _UNSUPPORTED = (-(2**31), -(2**63), 2**31 - 1, 0)
@@ -54,13 +60,12 @@ class Battery:
 
     def find(self, session: Shell) -> Rails:
         sample = self.read(session)
-        whole = "the phone with screen and radios, as its battery gives it"
-        rails = (Rail("battery", "input", whole), _charge_rail(whole))
+        rails = (_power_rail(), _charge_rail(WHOLE))
         found = tuple(rail for rail in rails if rail.name not in sample.unavailable)
         if not found:
             return Rails(unavailable="; ".join(dict.fromkeys(sample.unavailable.values())))
         notes = tuple(f"{name}: {reason}" for name, reason in sample.unavailable.items())
-        return Rails(found, (found[0].name,), found[0].boundary, notes=(*notes, "keep the charge between 30 and 80 %"))
+        return Rails(found, (found[0].name,), found[0].boundary, notes=(*notes, _CHARGE_NOTE))
 
     def read(self, session: Shell) -> Sample:
         reading, notes = self.reading(session), Notes()
@@ -69,11 +74,47 @@ class Battery:
         known = {} if watts is None else {"battery": watts}
         return Sample(time.monotonic(), known, {} if joules is None else {"charge": joules}, notes.unavailable)
 
+    def watch(self, session: Shell) -> Watch:
+        """Only sysfs can be read while something runs: a tool of Android takes longer than what it would measure."""
+        found, notes = gather(session, _FILES, _COMMANDS, self.root), Notes()
+        reading = parse_reading(found)
+        channels = [
+            notes.get("battery", lambda: self._power_channel(found, reading)),
+            notes.get("charge", lambda: _charge_channel(found, reading, self.root)),
+        ]
+        known = tuple(channel for channel in channels if channel is not None)
+        if not known:
+            return nothing("battery", "; ".join(dict.fromkeys(notes.unavailable.values())))
+        rails = tuple(rail for rail in (_power_rail(), _charge_rail(WHOLE)) if rail.name in {c.rail for c in known})
+        total = Rails(rails, (rails[0].name,), rails[0].boundary)
+        return Watch("battery", lasting(total, *notes.unavailable.values(), _CHARGE_NOTE), known, PERIOD_S)
+
+    def _power_channel(self, found: Gathered, reading: Reading) -> Channel:
+        """Of two microampere and microvolt files or the like: which, the calibration and the size of the volts say."""
+        self._watts(reading)  # raises what speaks against the current as a measure of the phone
+        if self.calibration is None or reading.source != "sysfs" or not reading.volts:
+            raise Unavailable(f"the current comes from {reading.source}, which cannot be watched: sysfs alone can")
+        scale = reading.volts / _supported(found.text(f"{BATTERY}/voltage_now"))
+        paths = tuple(f"{self.root}{BATTERY}/{name}" for name in ("current_now", "voltage_now"))
+        unit = self.calibration.sign * UNITS[self.calibration.unit]
+        return Channel("battery", paths, "product", unit * (1e-3 if scale > 1e-4 else 1e-6))
+
     def _watts(self, reading: Reading) -> float:
         if self.calibration is None:
             fed_by_battery(reading)
             raise Unavailable(_CALIBRATE)
         return self.calibration.watts(reading)
+
+
+def _charge_channel(found: Gathered, reading: Reading, root: str) -> Channel:
+    _drawn(reading)
+    path = f"{BATTERY}/charge_counter"
+    _supported(found.text(path))
+    return Channel("charge", (f"{root}{path}",), "counter", -_UAH_J)
+
+
+def _power_rail() -> Rail:
+    return Rail("battery", "input", WHOLE)
 
 
 def _charge_rail(whole: str) -> Rail:
@@ -88,7 +129,7 @@ def _drawn(reading: Reading) -> float:
         raise Unavailable("the charge counter counts what the phone draws only while it is unplugged and discharging")
     if reading.charge_uah is None:
         raise Unavailable(reading.unavailable.get("charge", "no charge counter"))
-    return -reading.charge_uah * 3600e-6 * NOMINAL_V
+    return -reading.charge_uah * _UAH_J
 
 
 def parse_reading(found: Gathered) -> Reading:

@@ -12,7 +12,8 @@ from collections import Counter
 
 from devices.families.base import Shell
 from devices.families.gather import MAX_WORDS, Gathered, Unavailable, gather
-from devices.power.base import UPTIME, Rail, Rails, Sample, timed
+from devices.power.base import UPTIME, Channel, Rail, Rails, Sample, timed
+from devices.power.watch import MAX_PATHS, Watch, lasting, nothing
 
 _CHIPS = "/sys/class/hwmon/hwmon*"
 _FILES = (UPTIME, f"{_CHIPS}/name", *(f"{_CHIPS}/power[0-9]*_{what}" for what in ("input", "average", "label")))
@@ -29,6 +30,9 @@ class Hwmon:
 
     def find(self, session: Shell) -> Rails:
         return hwmon_rails(gather(session, _FILES, root=self.root))
+
+    def watch(self, session: Shell) -> Watch:
+        return hwmon_watch(gather(session, _FILES, root=self.root), self.root)
 
     def read(self, session: Shell) -> Sample:
         return hwmon_sample(gather(session, _FILES, root=self.root))
@@ -49,6 +53,16 @@ def hwmon_rails(found: Gathered) -> Rails:
         return Rails(rails, notes=notes)
     boundary = f"the supply line that the board calls {inputs[0].partition(' ')[2]}"
     return Rails(rails, (inputs[0],), boundary, notes=notes)
+
+
+def hwmon_watch(found: Gathered, root: str = "") -> Watch:
+    """Powers in uW; how fast a chip renews them is not known, so they are read at the default period."""
+    rails = hwmon_rails(found)
+    if rails.unavailable:
+        return nothing("hwmon", rails.unavailable)
+    channels = [Channel(name, (f"{root}{path}",), "power", 1e-6) for name, path in _channels(found).items()]
+    channels.sort(key=lambda channel: channel.rail not in rails.total)
+    return Watch("hwmon", lasting(rails, *rails.notes), tuple(channels[:MAX_PATHS]))
 
 
 def hwmon_sample(found: Gathered) -> Sample:

@@ -6,6 +6,7 @@ Sources: Linux, Documentation/hwmon/ina3221.rst; TI data sheet SBOS576; rails an
 ("Add power-sensors for Tegra234 boards") and the Jetson Linux Developer Guide.
 """
 
+import math
 import re
 import time
 from collections.abc import Iterator, Mapping
@@ -14,7 +15,8 @@ from dataclasses import dataclass
 from devices.families.base import Shell
 from devices.families.gather import Gathered, Unavailable, gather
 from devices.families.jetson_identity import COMPATIBLE
-from devices.power.base import Rail, RailKind, Rails, Sample
+from devices.power.base import Channel, Rail, RailKind, Rails, Sample
+from devices.power.watch import Watch, lasting, nothing
 
 _HWMON = "/sys/bus/i2c/drivers/ina3221/*-004[0-3]/hwmon/hwmon*"
 _IIO = "/sys/bus/i2c/drivers/ina3221x/*-004[0-3]/iio:device*"
@@ -34,6 +36,13 @@ _SHUNT_LSB_V = 40e-6
 _SHUNTS_OHM = {"p3767": 0.005, "p3701": 0.002}
 """By module, for kernels that do not say."""
 _UNUSED = frozenset({"", "NC"})
+_PERIOD_S = 0.007
+"""Of all three channels at the conversion time that the chip has after power-on: 6 x 1.1 ms (data sheet); where the
+kernel does not say."""
+_GAIN = 0.01
+"""Shunts of 1 %; the chip itself adds at most 0.25 % (data sheet, electrical characteristics)."""
+_OFFSET_STEPS = 2.0
+"""At most 80 uV over the shunt (same table), two of its steps."""
 
 # name: (boundary, the rail that it flows through)
 _RAILS: Mapping[str, tuple[str, str]] = {
@@ -96,7 +105,7 @@ _TOTALS = (
 
 
 @dataclass(frozen=True)
-class Channel:
+class Source:
     """Where one rail is read; `shunt` and `power` are "" where the driver has none."""
 
     name: str
@@ -114,6 +123,9 @@ class Ina3221:
     def find(self, session: Shell) -> Rails:
         return find_rails(gather(session, (*_READINGS, *_PROPERTIES), root=self.root))
 
+    def watch(self, session: Shell) -> Watch:
+        return find_watch(gather(session, (*_READINGS, *_PROPERTIES), root=self.root), self.root)
+
     def read(self, session: Shell) -> Sample:
         """Stamped with the middle of the round trip."""
         before = time.monotonic()
@@ -128,18 +140,57 @@ def find_rails(found: Gathered) -> Rails:
             unavailable="no INA3221 is bound to the drivers ina3221 (JetPack 5 and newer) and ina3221x (JetPack 4)"
         )
     rails = tuple(_rail(channel, channels, found) for channel in channels.values())
-    total = next((total for total in _TOTALS if channels.keys() >= set(total.rails)), None)
-    notes = [
-        total.note if total else f"no total: the rails {', '.join(channels)} include none that is known as the input"
-    ]
-    notes += [_step_note(rails, total.rails if total else tuple(channels)), _averaging_note(found)]
+    total = _total(channels)
+    notes = [_total_note(channels), _step_note(rails, total.rails if total else tuple(channels))]
     return Rails(
         rails,
         total.rails if total else (),
         total.boundary if total else "",
         _rate_hz(found),
-        tuple(note for note in notes if note),
+        tuple(note for note in (*notes, _averaging_note(found)) if note),
     )
+
+
+def find_watch(found: Gathered, root: str = "") -> Watch:
+    """The files of every rail; `root` stands before their paths, as the device has them."""
+    rails = find_rails(found)
+    if rails.unavailable:
+        return nothing("ina3221", rails.unavailable)
+    sources = {source.name: source for source in _channels(found)}
+    rails = lasting(rails, _total_note(sources), _averaging_note(found))
+    return Watch(
+        "ina3221",
+        rails,
+        tuple(_watched(source, found, root) for source in sources.values()),
+        1 / rails.rate_hz if rails.rate_hz else _PERIOD_S,
+        gain=_GAIN,
+        offset_w=_offset_w(rails),
+    )
+
+
+def _watched(source: Source, found: Gathered, root: str) -> Channel:
+    if source.power in found.files:
+        return Channel(source.name, (f"{root}{source.power}",), "power", 1e-3)
+    return Channel(source.name, (f"{root}{source.volts}", f"{root}{source.amperes}"), "product", 1e-6)
+
+
+def _offset_w(rails: Rails) -> float | None:
+    """Of the total; offsets of several rails are independent. Two digits, as the steps have one."""
+    steps = [rail.resolution_w for rail in rails.rails if rail.name in rails.total]
+    known = [step for step in steps if step is not None]
+    if not known or len(known) < len(steps):
+        return None
+    return float(f"{_OFFSET_STEPS * math.hypot(*known):.2g}")
+
+
+def _total(channels: Mapping[str, Source]) -> Total | None:
+    return next((total for total in _TOTALS if channels.keys() >= set(total.rails)), None)
+
+
+def _total_note(channels: Mapping[str, Source]) -> str:
+    if total := _total(channels):
+        return total.note
+    return f"no total: the rails {', '.join(channels)} include none that is known as the input"
 
 
 def read_sample(found: Gathered, seconds: float) -> Sample:
@@ -154,38 +205,38 @@ def read_sample(found: Gathered, seconds: float) -> Sample:
     return Sample(seconds, watts=watts, unavailable=unavailable)
 
 
-def _watts(channel: Channel, found: Gathered) -> float:
+def _watts(channel: Source, found: Gathered) -> float:
     """From mW where the driver has them, else mV times mA."""
     if channel.power in found.files:
         return found.integer(channel.power) / 1e3
     return found.integer(channel.volts) * found.integer(channel.amperes) / 1e6
 
 
-def _channels(found: Gathered) -> Iterator[Channel]:
+def _channels(found: Gathered) -> Iterator[Source]:
     """Channels in use, under names that are all different: a second one of a name gets its chip's address."""
     names: set[str] = set()
     for channel in (*_hwmon_channels(found), *_iio_channels(found)):
         name = channel.name if channel.name not in names else f"{channel.name} {channel.chip}"
         if name not in names:
             names.add(name)
-            yield Channel(name, channel.chip, channel.volts, channel.amperes, channel.power, channel.shunt)
+            yield Source(name, channel.chip, channel.volts, channel.amperes, channel.power, channel.shunt)
 
 
-def _hwmon_channels(found: Gathered) -> Iterator[Channel]:
+def _hwmon_channels(found: Gathered) -> Iterator[Source]:
     for path in found.matching(f"{_HWMON}/in[1-3]_label"):
         folder, number = path.rpartition("/")[0], path[-len("1_label")]
         enabled = found.files.get(f"{folder}/in{number}_enable", "1").strip() != "0"
         if enabled and found.line(path) not in _UNUSED:
             files = (f"{folder}/in{number}_input", f"{folder}/curr{number}_input")
-            yield Channel(found.line(path), _chip(path), *files, shunt=f"{folder}/shunt{number}_resistor")
+            yield Source(found.line(path), _chip(path), *files, shunt=f"{folder}/shunt{number}_resistor")
 
 
-def _iio_channels(found: Gathered) -> Iterator[Channel]:
+def _iio_channels(found: Gathered) -> Iterator[Source]:
     for path in found.matching(f"{_IIO}/rail_name_[0-2]"):
         folder, number = path.rpartition("/")[0], path[-1]
         if found.line(path) not in _UNUSED:
             files = (f"{folder}/in_{quantity}{number}_input" for quantity in ("voltage", "current", "power"))
-            yield Channel(found.line(path), _chip(path), *files)
+            yield Source(found.line(path), _chip(path), *files)
 
 
 def _chip(path: str) -> str:
@@ -193,14 +244,14 @@ def _chip(path: str) -> str:
     return path.split("/")[6]
 
 
-def _rail(channel: Channel, channels: Mapping[str, Channel], found: Gathered) -> Rail:
+def _rail(channel: Source, channels: Mapping[str, Source], found: Gathered) -> Rail:
     boundary, parent = _RAILS.get(channel.name, ("not known", ""))
     parent = parent if parent in channels else ""
     kind: RailKind = "input" if channel.name in _INPUTS else "nested" if parent else "domain"
     return Rail(channel.name, kind, boundary, parent or None, _step_w(channel, found))
 
 
-def _step_w(channel: Channel, found: Gathered) -> float | None:
+def _step_w(channel: Source, found: Gathered) -> float | None:
     """One step of the current, times the present voltage; None while the rail is off, or if the shunt is not known."""
     ohm = _shunt_ohm(channel, found)
     try:
@@ -210,7 +261,7 @@ def _step_w(channel: Channel, found: Gathered) -> float | None:
     return _SHUNT_LSB_V / ohm * volts if ohm and volts > 0 else None
 
 
-def _shunt_ohm(channel: Channel, found: Gathered) -> float | None:
+def _shunt_ohm(channel: Source, found: Gathered) -> float | None:
     try:
         return max(found.integer(channel.shunt), 0) / 1e6
     except Unavailable:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping, Sequence
 
 from devices.families.base import Shell
-from devices.families.gather import Gathered, Notes, Unavailable, gather
+from devices.families.gather import Gathered, Notes, Output, Unavailable, gather
 from devices.families.pi import COMPATIBLE, firmware_answer, soc
 from devices.power.base import Rail, Rails, Sample
+from devices.power.watch import Watch, lasting, nothing
 
 SUM = "sum_of_rails"
 BOUNDARY = (
@@ -27,7 +28,14 @@ _CHANNEL = re.compile(
     r"\s*([A-Z0-9_]{1,20})_([AV])\s+(?:current|volt)\([0-9]{1,3}\)=(-?[0-9]{1,3}\.[0-9]{1,12})([AV])\s*"
 )
 _MAX_RAILS = 64
-_COMMANDS: Mapping[str, Sequence[str]] = {"pmic": ("vcgencmd", "pmic_read_adc")}
+_COMMAND = ("vcgencmd", "pmic_read_adc")
+_COMMANDS: Mapping[str, Sequence[str]] = {"pmic": _COMMAND}
+_NOTES = (
+    "not the power of the board: configure a meter at the 5 V input for that",
+    "asking the firmware disturbs what runs: read before and after, not during a latency measurement",
+)
+PERIOD_S = 0.1
+"""Asking takes the firmware some milliseconds, and whoever runs meanwhile waits."""
 
 
 class Pmic:
@@ -45,12 +53,16 @@ class Pmic:
             (Rail(SUM, "estimate", BOUNDARY), *parts),
             total=(SUM,),
             boundary=BOUNDARY,
-            notes=(
-                "not the power of the board: configure a meter at the 5 V input for that",
-                "asking the firmware disturbs what runs: read before and after, not during a latency measurement",
-                *([f"voltage only, never power: {only}"] if only else []),
-            ),
+            notes=(*_NOTES, *([f"voltage only, never power: {only}"] if only else [])),
         )
+
+    def watch(self, session: Shell) -> Watch:
+        rails = self.find(session)
+        if rails.unavailable:
+            return nothing("pmic", rails.unavailable)
+        program = f"{self.root}/usr/bin/{_COMMAND[0]}" if self.root else _COMMAND[0]
+        run = (program, *_COMMAND[1:])
+        return Watch("pmic", lasting(rails, *_NOTES), period_s=PERIOD_S, run=run, intrusive=True)
 
     def read(self, session: Shell) -> Sample:
         notes = Notes()
@@ -60,6 +72,15 @@ class Pmic:
 
     def _gather(self, session: Shell) -> Gathered:
         return gather(session, [COMPATIBLE], _COMMANDS, self.root)
+
+
+def pmic_watts(text: str) -> dict[str, float]:
+    """Watts of all rails and of their sum, from what the command printed; empty if a part of it cannot be read."""
+    try:
+        watts, _ = channels(Gathered({}, {}, {"pmic": Output(text, 0)}))
+    except Unavailable:
+        return {}
+    return watts | {SUM: sum(watts.values())}
 
 
 def channels(found: Gathered) -> tuple[dict[str, float], dict[str, float]]:

@@ -11,13 +11,16 @@ from dataclasses import dataclass
 
 from devices.families.base import Shell
 from devices.families.gather import Gathered, Unavailable, gather, printable
-from devices.power.base import UPTIME, Rail, RailKind, Rails, Sample, timed
+from devices.power.base import UPTIME, Channel, Rail, RailKind, Rails, Sample, timed
+from devices.power.watch import Watch, lasting, nothing
 
 _ZONES = "/sys/class/powercap/intel-rapl:*"
 _FILES = (UPTIME, *(f"{_ZONES}/{name}" for name in ("name", "energy_uj", "max_energy_range_uj")))
 _ZONE = re.compile(r"(/sys/class/powercap/intel-rapl:[0-9]+)(:[0-9]+)?/name")
 # Intel SDM volume 3B, 16.10.4 RAPL domains: the counters are updated about every millisecond.
 RATE_HZ = 1000.0
+PERIOD_S = 0.005
+"""A counter adds up by itself: reading it at every update would only keep a core awake."""
 BOUNDARY = "CPU packages: cores, caches and graphics; not memory, board, disks and the losses of the supply"
 _DENIED = (
     "only root may read it (since CVE-2020-8694); on the device, until its next boot: "
@@ -38,6 +41,9 @@ class Rapl:
 
     def find(self, session: Shell) -> Rails:
         return rapl_rails(gather(session, _FILES, root=self.root))
+
+    def watch(self, session: Shell) -> Watch:
+        return rapl_watch(gather(session, _FILES, root=self.root), self.root)
 
     def read(self, session: Shell) -> Sample:
         return rapl_sample(gather(session, _FILES, root=self.root))
@@ -60,6 +66,21 @@ def rapl_rails(found: Gathered) -> Rails:
         return Rails(unavailable=reasons[0])
     packages = tuple(rail.name for rail in rails if _is_package(rail))
     return Rails(tuple(rails), packages, BOUNDARY if packages else "", RATE_HZ, tuple(reasons))
+
+
+def rapl_watch(found: Gathered, root: str = "") -> Watch:
+    """Counters in uJ; `root` stands before their paths. The makers name no error of RAPL."""
+    rails = rapl_rails(found)
+    names = {rail.name for rail in rails.rails}
+    channels = tuple(_channel(found, zone, root) for zone in _zones(found) if zone.name in names)
+    if not channels:
+        return nothing("rapl", rails.unavailable)
+    return Watch("rapl", lasting(rails, *rails.notes), channels, PERIOD_S)
+
+
+def _channel(found: Gathered, zone: _Zone, root: str) -> Channel:
+    wraps_at = next(iter(found.integers(f"{zone.folder}/max_energy_range_uj").values()), None)
+    return Channel(zone.name, (f"{root}{zone.folder}/energy_uj",), "counter", 1e-6, wraps_at)
 
 
 def rapl_sample(found: Gathered) -> Sample:

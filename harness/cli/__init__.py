@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import calibrate, health, lab, make, results, run, trust, virtual
+from harness.cli import ab, calibrate, health, lab, make, results, run, simulate, trust, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -37,7 +37,10 @@ app.command("kernels")(make.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
+app.command("aa")(ab.aa)
+app.command("verify")(results.verify)
 app.command("report")(results.report)
+app.command("simulate")(simulate.simulate)
 app.add_typer(virtual.app, name="lab")
 
 

@@ -4,6 +4,7 @@ from harness.probes.accuracy import Accuracy
 from harness.probes.base import Probe
 from harness.probes.info import Info, Spin
 from harness.probes.latency import Llm, Mm
+from harness.probes.power import Energy, Idle
 
 PROBES: dict[str, Probe] = {
     "info": Info(),
@@ -11,6 +12,8 @@ PROBES: dict[str, Probe] = {
     "mm": Mm(),
     "llm": Llm(),
     "accuracy": Accuracy(),
+    "energy": Energy(),
+    "idle": Idle(),
 }
 """Name of a job's probe -> how it is asked and its answer read."""
 

@@ -1,7 +1,7 @@
 """Probe: turns a job into the agent's command line, and what it prints (kernels/PROTOCOL.md) into measurements."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, NoReturn, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,7 +19,8 @@ MAX_LINES = 100_000
 Nanoseconds = Annotated[int, Field(ge=0, lt=1 << 63)]
 Duration = Annotated[int, Field(gt=0, lt=1 << 63)]
 Count = Annotated[int, Field(gt=0, lt=1 << 48)]
-Cpus = Annotated[list[Annotated[int, Field(ge=0, lt=4096)]], Field(max_length=4096)]
+Cpu = Annotated[int, Field(ge=0, lt=4096)]
+Cpus = Annotated[list[Cpu], Field(max_length=4096)]
 Word = Annotated[str, Field(max_length=200)]
 
 
@@ -79,36 +80,42 @@ def read_results(lines: Iterable[str], command: str, result: type[Result]) -> li
     InfrastructureError when a line is malformed, the protocol differs, or the stream ends early; for an `error` line
     the error of its code.
     """
-    records = [_record(number, line) for number, line in enumerate(_bounded(lines), 1)]
-    if not records:
+    found = [(number, record) for number, _, record in records(lines)]
+    if not found:
         raise InfrastructureError(f"the agent's `{command}` printed nothing; expected a hello line")
-    _check_hello(_checked(Hello, records[0], 1), command)
-    *results, last = records[1:] or [{}]
+    _check_hello(checked(Hello, found[0][1], found[0][0]), command)
+    *results, (number, last) = found[1:] or [(1, {})]
     if last.get("type") == "error":
-        _raise_agent_error(_checked(AgentError, last, len(records)))
+        _raise_agent_error(checked(AgentError, last, number))
     if last.get("type") != "done":
         raise InfrastructureError(
-            f"the output of the agent's `{command}` was cut after {len(records)} lines: no done line; the process was "
+            f"the output of the agent's `{command}` was cut after {len(found)} lines: no done line; the process was "
             "killed or the connection was lost"
         )
-    _checked(Done, last, len(records))
-    return [_checked(result, record, number) for number, record in enumerate(results, 2)]
+    checked(Done, last, number)
+    return [checked(result, record, number) for number, record in results]
+
+
+def records(lines: Iterable[str]) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Number (from 1), text and content of every line that is not blank; InfrastructureError beyond the limits."""
+    for number, line in _bounded(lines):
+        yield number, line, _record(number, line)
 
 
 def effective_cpus(lines: Sequence[str]) -> list[int]:
     """The CPUs of the done line of a stream that `read_results` has accepted; empty where it names none."""
     last = next(line for line in reversed(lines) if line.strip())
-    return list(_checked(Done, _record(len(lines), last), len(lines)).cpus)
+    return list(checked(Done, _record(len(lines), last), len(lines)).cpus)
 
 
-def _bounded(lines: Iterable[str]) -> Iterable[str]:
+def _bounded(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(lines, 1):
         if number > MAX_LINES or len(line) > MAX_LINE_BYTES:
             raise InfrastructureError(
                 f"line {number} of the agent's output is beyond the limit: {MAX_LINES} lines of {MAX_LINE_BYTES} bytes"
             )
         if line.strip():
-            yield line
+            yield number, line
 
 
 def _record(number: int, line: str) -> dict[str, Any]:
@@ -121,7 +128,8 @@ def _record(number: int, line: str) -> dict[str, Any]:
     return record
 
 
-def _checked(model: type[Result], record: Mapping[str, Any], number: int) -> Result:
+def checked(model: type[Result], record: Mapping[str, Any], number: int) -> Result:
+    """The record as a line of this model; InfrastructureError names the line and what is wrong in it."""
     try:
         return model.model_validate(record)
     except ValidationError as error:

@@ -8,10 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.base import Count, Duration, Line, Result, Word, read_results
-
-Cpu = Annotated[int, Field(ge=0, lt=4096)]
-Cpus = Annotated[list[Cpu], Field(max_length=4096)]
+from harness.probes.base import Count, Cpu, Cpus, Duration, Line, Result, Word, read_results
 
 
 class Part(BaseModel):

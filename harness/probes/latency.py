@@ -8,15 +8,23 @@ from pydantic import Field
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.base import Count, Duration, Line, Word, placement_options, read_results
+from harness.probes.base import Count, Duration, Line, Nanoseconds, Word, placement_options, read_results
 
 Durations = Annotated[list[Duration], Field(min_length=1, max_length=100_000)]
+Span = Annotated[list[Nanoseconds], Field(min_length=2, max_length=2)]
 
 LAUNCHES = 6
 """Default number of process launches: the fewest that give the median a two-sided 95 % interval (1 - 2/2^6 = 97 %)."""
 
 
-class MmLine(Line):
+class Timed(Line):
+    """When the work of the line began and ended, on the clock of `t`; None from an agent that does not say."""
+
+    begin_ns: Nanoseconds | None = None
+    end_ns: Nanoseconds | None = None
+
+
+class MmLine(Timed):
     type: Literal["mm"]
     scheme: Word
     variant: Word
@@ -30,13 +38,15 @@ class MmLine(Line):
     ns: Durations
 
 
-class LlmLine(Line):
+class LlmLine(Timed):
     type: Literal["llm"]
     phase: Literal["prefill", "decode"]
     tokens: Count
     threads: Count
     first_ns: Duration
     ns: Durations
+    spans: Annotated[list[Span], Field(max_length=100_000)] | None = None
+    """Begin and end of every timed pass, where something was watched."""
 
 
 def mm_job(
@@ -104,10 +114,17 @@ class Mm:
         return [paths["agent"], "mm", *cases, *variant, *weights, *effort, *placement_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
+        return self.measurements(job, self.results(job, lines))
+
+    def results(self, job: Job, lines: Iterable[str]) -> list[MmLine]:
+        """The lines of all cases; InfrastructureError when they are not those that were asked for."""
         results = read_results(lines, "mm", MmLine)
         found = [f"{line.scheme}:{line.n}x{line.k}:{line.m}" for line in results]
         if sorted(found) != sorted(job.params["cases"]):
             raise InfrastructureError(f"`agent mm` answered {len(found)} cases, expected {len(job.params['cases'])}")
+        return results
+
+    def measurements(self, job: Job, results: Sequence[MmLine]) -> list[Measurement]:
         return [_product(job, line) for line in results]
 
 
@@ -124,22 +141,36 @@ class Llm:
         return [paths["agent"], "llm", "--model", paths["model"], *options, *placement_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
+        return self.measurements(job, self.results(job, lines))
+
+    def results(self, job: Job, lines: Iterable[str]) -> list[LlmLine]:
+        """The lines of both phases; InfrastructureError when they are not those that were asked for."""
         results = read_results(lines, "llm", LlmLine)
         wanted = [phase for phase in ("prefill", "decode") if job.params[phase]]
         if sorted(line.phase for line in results) != sorted(wanted):
             raise InfrastructureError(f"`agent llm` answered {[line.phase for line in results]}, expected {wanted}")
+        return results
+
+    def measurements(self, job: Job, results: Sequence[LlmLine]) -> list[Measurement]:
         return [measurement for line in results for measurement in _phase(job, line)]
 
 
-def _product(job: Job, line: MmLine) -> Measurement:
+def product_subject(line: MmLine) -> dict[str, Any]:
     names = ("scheme", "variant", "n", "k", "m", "footprint_bytes", "threads", "weight_bytes")
-    subject = {name: getattr(line, name) for name in names}
+    return {name: getattr(line, name) for name in names}
+
+
+def phase_subject(line: LlmLine) -> dict[str, Any]:
+    return {"phase": line.phase, "tokens": line.tokens, "threads": line.threads}
+
+
+def _product(job: Job, line: MmLine) -> Measurement:
     values = tuple(batch / line.calls for batch in line.ns)
-    return Measurement(job.key, "latency", "ns", subject, (values,), {"calls": line.calls})
+    return Measurement(job.key, "latency", "ns", product_subject(line), (values,), {"calls": line.calls})
 
 
 def _phase(job: Job, line: LlmLine) -> list[Measurement]:
-    subject = {"phase": line.phase, "tokens": line.tokens, "threads": line.threads}
+    subject = phase_subject(line)
     return [
         Measurement(job.key, "latency", "ns", subject, (tuple(map(float, line.ns)),)),
         Measurement(job.key, "first_latency", "ns", subject, ((float(line.first_ns),),)),

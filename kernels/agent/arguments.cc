@@ -6,9 +6,12 @@
 
 #include <algorithm>
 
+#include "agent/samples.h"
+
 namespace {
 
 constexpr int kMaxThreads = 256;
+constexpr size_t kMaxWords = 16;
 
 // Takes the text up to the separator, or all of it.
 std::string_view split(std::string_view* rest, char separator) {
@@ -97,4 +100,24 @@ Error Team::settle() {
   if (threads == 0) threads = std::max<int>(1, static_cast<int>(std::min<size_t>(cpus.size(), kMaxThreads)));
   if (cpus.empty() || cpus.size() >= static_cast<size_t>(threads)) return {};
   return error(ErrorCode::kUsage, "%d threads on %zu cpus: name at least one cpu per thread", threads, cpus.size());
+}
+
+bool WatchOptions::take(Arguments* arguments) {
+  if (arguments->is("--watch")) {
+    paths.push_back(arguments->text());
+    if (!paths.back().starts_with('/')) arguments->complain("--watch is '" + paths.back().substr(0, 64) + "', expected an absolute path");
+    if (paths.size() > kMaxWatched) arguments->complain("more than " + std::to_string(kMaxWatched) + " files to --watch");
+  } else if (arguments->is("--watch-period-ns")) {
+    period_ns = arguments->integer(200000, 10000000000);
+  } else if (arguments->is("--watch-cpu")) {
+    cpu = static_cast<int>(arguments->integer(0, CPU_SETSIZE - 1));
+  } else if (arguments->is("--watch-run")) {
+    run.push_back(arguments->text());
+    if (run.size() > kMaxWords) arguments->complain("more than " + std::to_string(kMaxWords) + " words of --watch-run");
+  } else if (arguments->is("--signature")) {
+    signature = true;
+  } else {
+    return false;
+  }
+  return true;
 }

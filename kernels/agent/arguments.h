@@ -57,4 +57,16 @@ struct Team {
   Error settle();                   // fills in threads; `usage` when there are fewer cpus than threads
 };
 
+// What is watched while the work goes on: --watch, --watch-period-ns, --watch-cpu, --watch-run and --signature.
+struct WatchOptions {
+  std::vector<std::string> paths;
+  int64_t period_ns = 10000000;
+  int cpu = -1;                  // -1: one that the work does not use
+  std::vector<std::string> run;  // a command and its words
+  bool signature = false;
+
+  bool take(Arguments* arguments);  // whether the option was one of these
+  bool any() const { return !paths.empty() || !run.empty() || signature; }
+};
+
 #endif  // BENCH_AGENT_ARGUMENTS_H_

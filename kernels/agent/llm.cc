@@ -3,6 +3,7 @@
 
 #include "agent/commands.h"
 #include "agent/output.h"
+#include "agent/watch.h"
 #include "base/clock.h"
 #include "runtime/llm.h"
 #include "runtime/mapped_file.h"
@@ -11,6 +12,7 @@ namespace {
 
 constexpr int kBatch = 512;  // tokens of one forward pass: bounds the buffers of a long prompt
 constexpr int kMaxTokens = 1 << 20;
+constexpr size_t kMaxSpans = 20000;  // with its spans a line of more iterations could exceed 1 MiB
 
 // The prompt is the same for every model of one vocabulary size: a linear congruential generator (Knuth, MMIX).
 std::vector<uint32_t> prompt(int count, int vocabulary) {
@@ -23,8 +25,14 @@ std::vector<uint32_t> prompt(int count, int vocabulary) {
   return tokens;
 }
 
+struct Span {
+  int64_t begin_ns, end_ns;
+
+  int64_t ns() const { return end_ns - begin_ns; }
+};
+
 struct Pass {
-  int64_t prefill_ns, decode_ns;
+  Span prefill, decode;
   bool finite;  // whether the model still computes numbers
 };
 
@@ -37,16 +45,29 @@ Pass time_pass(Llm* llm, const Model& model, const std::vector<uint32_t>& tokens
     logits = llm->forward(&next, 1, static_cast<int>(tokens.size()) + i, Logits::kLast);
     next = static_cast<uint32_t>(argmax(logits, model.vocabulary));
   }
-  return {prefilled - start, now_ns() - prefilled, isfinite(logits[next]) != 0};
+  return {{start, prefilled}, {prefilled, now_ns()}, isfinite(logits[next]) != 0};
 }
 
-void report(const char* phase, int tokens, int threads, const std::vector<int64_t>& ns) {
+// The first pass is not recorded, only its duration. `timed` has one at least.
+void report(const char* phase, int tokens, int threads, const Span& first, const std::vector<Span>& timed, bool with_spans) {
   Json llm = line("llm");
   llm.key("phase").value(phase).key("tokens").value(tokens).key("threads").value(threads);
-  llm.key("first_ns").value(ns.front()).key("ns").begin('[');
-  for (size_t i = 1; i < ns.size(); ++i) llm.value(ns[i]);
+  llm.key("begin_ns").value(timed.front().begin_ns).key("end_ns").value(timed.back().end_ns);
+  llm.key("first_ns").value(first.ns()).key("ns").begin('[');
+  for (const Span& span : timed) llm.value(span.ns());
   llm.end(']');
+  if (with_spans) {
+    llm.key("spans").begin('[');
+    for (const Span& span : timed) llm.begin('[').value(span.begin_ns).value(span.end_ns).end(']');
+    llm.end(']');
+  }
   emit(&llm);
+}
+
+// Whether another pass is due after those.
+bool wants_more(const LlmOptions& options, size_t passes, int64_t total_ns) {
+  if (passes < static_cast<size_t>(options.iterations)) return true;
+  return total_ns < options.min_ms * 1000000 && passes < (options.watch.any() ? kMaxSpans : kMaxValues);
 }
 
 }  // namespace
@@ -61,7 +82,9 @@ Error parse_llm(Arguments* arguments, LlmOptions* options) {
       options->decode = static_cast<int>(arguments->integer(1, kMaxTokens));
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
-    } else if (!options->team.take(arguments)) {
+    } else if (arguments->is("--min-ms")) {
+      options->min_ms = arguments->integer(0, kMaxMs);
+    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }
@@ -82,21 +105,29 @@ Error run_llm(Arguments* arguments) {
     return error(ErrorCode::kUsage, "--prefill %d and --decode %d need %d positions, the model has %d", options.prefill, options.decode, positions,
                  model.context);
   }
+  Watch watch(options.watch, options.team.cpus);
   Pool pool;
   Llm llm;
   if (Error failed = pool.start(options.team.threads, options.team.cpus)) return failed;
   if (Error failed = llm.start(&model, &pool, positions, std::min(options.prefill, kBatch), 1)) return failed;
 
   const std::vector<uint32_t> tokens = prompt(options.prefill, model.vocabulary);
-  std::vector<int64_t> prefill_ns, decode_ns;
-  for (int i = 0; i <= options.iterations; ++i) {
+  if (Error failed = watch.start(&pool)) return failed;
+  const Pass first = time_pass(&llm, model, tokens, options.decode);
+  std::vector<Span> prefills, decodes;
+  bool finite = first.finite;
+  for (int64_t total_ns = 0; finite && wants_more(options, decodes.size(), total_ns);) {
     const Pass pass = time_pass(&llm, model, tokens, options.decode);
-    if (!pass.finite) return {ErrorCode::kModel, "the logits are not finite: the file holds infinite or undefined weights"};
-    prefill_ns.push_back(pass.prefill_ns);
-    decode_ns.push_back(pass.decode_ns);
+    prefills.push_back(pass.prefill);
+    decodes.push_back(pass.decode);
+    total_ns += pass.prefill.ns() + pass.decode.ns();
+    finite = pass.finite;
   }
+  if (!finite) return {ErrorCode::kModel, "the logits are not finite: the file holds infinite or undefined weights"};
+  watch.stop();
   tell_cpus(pool.cpus());
-  report("prefill", options.prefill, pool.size(), prefill_ns);
-  report("decode", options.decode, pool.size(), decode_ns);
+  report("prefill", options.prefill, pool.size(), first.prefill, prefills, options.watch.any());
+  report("decode", options.decode, pool.size(), first.decode, decodes, options.watch.any());
+  watch.report();
   return {};
 }

@@ -16,7 +16,7 @@ struct Command {
   bool launch;  // does work that needs the device to itself: runs only under the lease that the environment names
 };
 
-constexpr Command kCommands[] = {{"info", run_info, false}, {"spin", run_spin, true},   {"mm", run_mm, true},
+constexpr Command kCommands[] = {{"info", run_info, false}, {"spin", run_spin, true},   {"idle", run_idle, true},  {"mm", run_mm, true},
                                  {"llm", run_llm, true},    {"score", run_score, true}, {"lease", run_lease, false}};
 
 Error run(std::string_view name, std::vector<std::string_view> words) {
@@ -28,7 +28,7 @@ Error run(std::string_view name, std::vector<std::string_view> words) {
     }
     return command.run(&arguments);
   }
-  return {ErrorCode::kUsage, "unknown subcommand '" + std::string(name.substr(0, 64)) + "', expected info, spin, mm, llm, score or lease"};
+  return {ErrorCode::kUsage, "unknown subcommand '" + std::string(name.substr(0, 64)) + "', expected info, spin, idle, mm, llm, score or lease"};
 }
 
 }  // namespace

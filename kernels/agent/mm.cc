@@ -10,7 +10,9 @@
 #include "agent/commands.h"
 #include "agent/output.h"
 #include "agent/system.h"
+#include "agent/watch.h"
 #include "base/clock.h"
+#include "base/random.h"
 #include "runtime/activations.h"
 #include "runtime/memory.h"
 
@@ -23,14 +25,6 @@ constexpr uint64_t kLine = 64;
 
 uint64_t round_to_line(uint64_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
-// splitmix64 (Steele, Lea and Flood 2014).
-uint64_t next_random(uint64_t* state) {
-  uint64_t z = *state += 0x9e3779b97f4a7c15;
-  z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9;
-  z = (z ^ z >> 27) * 0x94d049bb133111eb;
-  return z ^ z >> 31;
-}
-
 struct Timed {  // a case and what was measured of it
   MmCase wanted;
   Linear linear;
@@ -38,6 +32,8 @@ struct Timed {  // a case and what was measured of it
   uint64_t piece = 0;          // bytes of codes and scales, in whole cache lines
   int64_t calls = 1;
   std::vector<int64_t> ns;
+  int64_t begin_ns = 0, end_ns = 0;  // of the first and of the last batch
+  int64_t total_ns = 0;
 
   const MmVariant& variant() const { return *(wanted.m > 1 ? linear.prefill : linear.decode); }
 };
@@ -75,19 +71,23 @@ Error check_variant(const std::string& name, const MmCase& wanted) {
 
 class Bench {
  public:
-  explicit Bench(const MmOptions& options) : options_(options) {}
+  explicit Bench(const MmOptions& options) : options_(options), watch_(options.watch, options.team.cpus) {}
 
   Error prepare();
   void calibrate(Timed* timed);
-  void run();
+  Error run();
   void report();
 
  private:
   void multiply_next(Timed* timed);
-  int64_t time_batch(Timed* timed, int64_t calls);
+  int64_t time_batch(Timed* timed, int64_t calls, int64_t* begin_ns = nullptr);
+  void time(Timed* timed);
+  void time_all(std::vector<Timed*> order);
+  std::vector<Timed*> unfinished();
   void fill();
 
   const MmOptions& options_;
+  Watch watch_;
   std::vector<Timed> cases_;
   Pool pool_;
   Memory memory_;
@@ -161,11 +161,36 @@ void Bench::multiply_next(Timed* timed) {
   multiply(&pool_, &activations_, timed->wanted.m, 1, &one, &y_, &stride);
 }
 
-int64_t Bench::time_batch(Timed* timed, int64_t calls) {
+int64_t Bench::time_batch(Timed* timed, int64_t calls, int64_t* begin_ns) {
   if (options_.warm) multiply_next(timed);  // another case may have pushed the weights out of the cache
   const int64_t start = now_ns();
   for (int64_t i = 0; i < calls; ++i) multiply_next(timed);
-  return now_ns() - start;
+  const int64_t ns = now_ns() - start;
+  if (begin_ns) *begin_ns = start;
+  return ns;
+}
+
+void Bench::time(Timed* timed) {
+  int64_t begin;
+  const int64_t ns = time_batch(timed, timed->calls, &begin);
+  if (timed->ns.empty()) timed->begin_ns = begin;
+  timed->end_ns = begin + ns;
+  timed->total_ns += ns;
+  timed->ns.push_back(ns);
+}
+
+void Bench::time_all(std::vector<Timed*> order) {
+  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[next_random(&state_) % i]);
+  for (Timed* timed : order) time(timed);
+}
+
+// The cases that have not lasted long enough.
+std::vector<Timed*> Bench::unfinished() {
+  std::vector<Timed*> cases;
+  for (Timed& timed : cases_) {
+    if (timed.total_ns < options_.min_ms * 1000000 && timed.ns.size() < kMaxValues) cases.push_back(&timed);
+  }
+  return cases;
 }
 
 // Doubles the batch until the fastest of three lasts long enough, then leaves a quarter more for the variation between batches.
@@ -182,15 +207,17 @@ void Bench::calibrate(Timed* timed) {
   timed->calls = std::min(timed->calls, static_cast<int64_t>(wanted) + 1);
 }
 
-void Bench::run() {
+Error Bench::run() {
+  if (Error failed = watch_.start(&pool_)) return failed;
   std::vector<Timed*> order;
   for (Timed& timed : cases_) {
     calibrate(&timed);
     timed.ns.reserve(size_t(options_.iterations));
     order.insert(order.end(), size_t(options_.iterations), &timed);
   }
-  for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[next_random(&state_) % i]);
-  for (Timed* timed : order) timed->ns.push_back(time_batch(timed, timed->calls));
+  for (; !order.empty(); order = unfinished()) time_all(order);
+  watch_.stop();
+  return {};
 }
 
 void Bench::report() {
@@ -201,11 +228,13 @@ void Bench::report() {
     mm.key("n").value(timed.wanted.n).key("k").value(timed.wanted.k).key("m").value(timed.wanted.m);
     mm.key("footprint_bytes").value(options_.warm ? timed.piece : std::max(footprint_, timed.piece));
     mm.key("threads").value(pool_.size()).key("calls").value(timed.calls).key("weight_bytes").value(timed.linear.weight_bytes());
+    mm.key("begin_ns").value(timed.begin_ns).key("end_ns").value(timed.end_ns);
     mm.key("ns").begin('[');
     for (const int64_t ns : timed.ns) mm.value(ns);
     mm.end(']');
     emit(&mm);
   }
+  watch_.report();
 }
 
 }  // namespace
@@ -231,9 +260,11 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
     } else if (arguments->is("--min-ns")) {
       options->min_ns = arguments->integer(0, 10000000000);
+    } else if (arguments->is("--min-ms")) {
+      options->min_ms = arguments->integer(0, kMaxMs);
     } else if (arguments->is("--seed")) {
       options->seed = static_cast<uint64_t>(arguments->integer(0, INT64_MAX));
-    } else if (!options->team.take(arguments)) {
+    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }
@@ -252,7 +283,7 @@ Error run_mm(Arguments* arguments) {
   if (Error failed = parse_mm(arguments, &options)) return failed;
   Bench bench(options);
   if (Error failed = bench.prepare()) return failed;
-  bench.run();
+  if (Error failed = bench.run()) return failed;
   bench.report();
   return {};
 }

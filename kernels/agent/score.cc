@@ -10,6 +10,8 @@
 
 #include "agent/commands.h"
 #include "agent/output.h"
+#include "agent/watch.h"
+#include "base/clock.h"
 #include "runtime/data_file.h"
 #include "runtime/llm.h"
 #include "runtime/mapped_file.h"
@@ -65,22 +67,26 @@ class ReferenceWriter {
 
 class Scorer {
  public:
-  explicit Scorer(const ScoreOptions& options) : options_(options) {}
+  explicit Scorer(const ScoreOptions& options) : options_(options), watch_(options.watch, options.team.cpus) {}
 
   Error open();
   Error run();
 
  private:
   Error check() const;
+  Error score_text();
   Error score_window(uint32_t window, std::vector<Score>* scores);
   Error score_rows(const uint32_t* tokens, int count, float* logits, uint64_t row, Score* scores);
   void report(uint32_t window, const std::vector<Score>& scores) const;
 
   bool has_reference() const { return reference_.logprobs != nullptr; }
+  bool writes() const { return !repeating_ && !options_.write_reference.empty(); }
   int predicted() const { return options_.window - 1; }
   uint32_t windows() const { return tokens_.count / uint32_t(options_.window); }
 
   const ScoreOptions& options_;
+  Watch watch_;
+  bool repeating_ = false;  // after the first time nothing is written
   MappedFile model_file_, token_file_, reference_file_;
   Model model_;
   TokenFile tokens_;
@@ -123,13 +129,25 @@ Error Scorer::check() const {
 }
 
 Error Scorer::run() {
+  if (Error failed = watch_.start(&pool_)) return failed;
+  const int64_t end = now_ns() + options_.min_ms * 1000000;
+  do {
+    if (Error failed = score_text()) return failed;
+    repeating_ = true;
+  } while (now_ns() < end);
+  watch_.stop();
+  tell_cpus(pool_.cpus());
+  watch_.report();
+  return options_.write_reference.empty() ? Error{} : writer_.finish();
+}
+
+Error Scorer::score_text() {
   std::vector<Score> scores(static_cast<size_t>(predicted()));
   for (uint32_t window = 0; window < windows(); ++window) {
     if (Error failed = score_window(window, &scores)) return failed;
-    report(window, scores);
+    if (!repeating_) report(window, scores);
   }
-  tell_cpus(pool_.cpus());
-  return options_.write_reference.empty() ? Error{} : writer_.finish();
+  return {};
 }
 
 Error Scorer::score_window(uint32_t window, std::vector<Score>* scores) {
@@ -153,11 +171,11 @@ Error Scorer::score_rows(const uint32_t* tokens, int count, float* logits, uint6
       float* own = logits + size_t(i) * stride;
       scores[i] = score_row(own, model_.vocabulary, tokens[i], has_reference() ? reference_.logprobs + (row + uint64_t(i)) * vocabulary : nullptr);
       if (!isfinite(scores[i].logprob) || !isfinite(scores[i].kl)) finite = false;
-      if (!options_.write_reference.empty()) log_softmax(own, model_.vocabulary, own);
+      if (writes()) log_softmax(own, model_.vocabulary, own);
     }
   });
   if (!finite) return {ErrorCode::kModel, "a log-probability is not finite: the model or the reference holds infinite or undefined numbers"};
-  for (int i = 0; i < count && !options_.write_reference.empty(); ++i) {
+  for (int i = 0; i < count && writes(); ++i) {
     if (Error failed = writer_.write(logits + size_t(i) * stride, vocabulary * sizeof(float))) return failed;
   }
   return {};
@@ -192,7 +210,9 @@ Error parse_score(Arguments* arguments, ScoreOptions* options) {
       options->reference = arguments->text();
     } else if (arguments->is("--write-reference")) {
       options->write_reference = arguments->text();
-    } else if (!options->team.take(arguments)) {
+    } else if (arguments->is("--min-ms")) {
+      options->min_ms = arguments->integer(0, kMaxMs);
+    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }

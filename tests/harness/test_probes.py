@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devices.device import LOCAL
+from devices.power.base import Channel, Rail, Rails
+from devices.power.watch import Watch
 from devices.session import open_session
 from harness.artifact import Artifact
 from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
@@ -19,16 +21,31 @@ from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
 from harness.probes.latency import llm_job, mm_job
+from harness.probes.power import energy_job, idle_job
+from harness.probes.watch import RAW_METRICS
 from harness.verdict import judge
 
 DEVICE = {"machine": "test"}
 PATHS = {"agent": "/d/agent", "model": "/d/model", "tokens": "/d/tokens", "reference": "/d/reference"}
+FILES = ("/proc/sys/kernel/pid_max", "/nonexistent")
+WATCH = Watch(
+    "hwmon",
+    Rails((Rail("a", "input", "all"), Rail("b", "domain", "a part")), ("a",), "all"),
+    tuple(Channel(rail, (path,), "power", 1e-6) for rail, path in zip("ab", FILES, strict=True)),
+).as_dict()
+"""What the golden files have watched."""
+
 JOBS: dict[str, tuple[Job, str]] = {
     "info": (Job(DEVICE, "info"), "info"),
     "spin": (Job(DEVICE, "spin", params={"cpu": 0}), "spin"),
     "mm": (mm_job(DEVICE, "a", ["w8a8:256x256:16", "w4a8g128:256x256:1"], iterations=3), "mm"),
     "llm": (llm_job(DEVICE, "a", "m", prefill=16, decode=8, iterations=3), "llm"),
     "accuracy": (accuracy_job(DEVICE, "a", "m", "t", "r", window=16), "score"),
+    "energy": (
+        energy_job(llm_job(DEVICE, "a", "m", prefill=16, decode=8, iterations=3), WATCH, min_ms=20, signature=True),
+        "watch",
+    ),
+    "idle": (idle_job(DEVICE, "a", WATCH, ms=50), "idle"),
 }
 """Probe -> a job that its golden file answers, and the name of that file."""
 
@@ -79,6 +96,16 @@ def test_the_name_of_a_probe_is_its_key() -> None:
         (
             "accuracy",
             "/d/agent score --model /d/model --tokens /d/tokens --window 16 --reference /d/reference --threads 1",
+        ),
+        (
+            "energy",
+            "/d/agent llm --model /d/model --prefill 16 --decode 8 --iterations 3 --threads 1 --min-ms 20 "
+            "--watch /proc/sys/kernel/pid_max --watch /nonexistent --watch-period-ns 100000000 --signature",
+        ),
+        (
+            "idle",
+            "/d/agent idle --ms 50 --threads 1 --watch /proc/sys/kernel/pid_max --watch /nonexistent "
+            "--watch-period-ns 100000000",
         ),
     ],
 )
@@ -134,7 +161,9 @@ def test_the_agent_of_this_checkout_answers_every_probe(real_agent: Callable[[st
         for name, (job, _) in JOBS.items():
             needed = {role: path for role, path in paths.items() if role == "agent" or role in job.artifacts}
             found = PROBES[name].parse(job, session.run(PROBES[name].argv(job, needed)).stdout.splitlines())
-            assert found and all(judge(m).status != "invalid" for m in found), name
+            # What was watched may lack values, and is no result.
+            results = [m for m in found if m.metric not in RAW_METRICS]
+            assert found and all(judge(m).status != "invalid" for m in results), name
 
 
 @pytest.mark.parametrize("probe", JOBS)

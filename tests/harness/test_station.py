@@ -12,6 +12,7 @@ from devices.errors import InventoryError
 from harness.artifact import Artifact, artifact_of
 from harness.errors import UnsupportedError
 from harness.station import Station, check_cpus, effective_placement, open_station
+from harness.store import Store
 
 CORES = tuple(Core(cpu, capacity=1024 if cpu > 3 else 400) for cpu in range(6))
 FACTS = Facts(arch="aarch64", cores=CORES, affinity="0-5", cpuset="/top-app")
@@ -58,7 +59,7 @@ def test_a_word_without_cores_stops_the_station() -> None:
         check_cpus(Device("phone", placement="prime"), FACTS)
 
 
-def test_a_station_is_checked_before_its_agent_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_station_is_checked_before_its_agent_is_built(monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
     def build(*_: Any) -> Artifact:
         raise AssertionError("built")
 
@@ -66,4 +67,4 @@ def test_a_station_is_checked_before_its_agent_is_built(monkeypatch: pytest.Monk
     advance: Callable[[int, int, str], None] = lambda done, total, what: None  # noqa: E731  a stub
     everywhere = Device("local", family="local", transport="local", placement="cpus=4095")
     with pytest.raises(InventoryError, match="CPUs 4095 are not there or off"):
-        open_station(everywhere, advance)
+        open_station(everywhere, advance, store, "test")

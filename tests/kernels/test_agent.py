@@ -51,7 +51,7 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), "usage", "info, spin, mm, llm, score or lease"),
+        ((), "usage", "info, spin, idle, mm, llm, score or lease"),
         (("lmm",), "usage", "unknown subcommand 'lmm'"),
         (("info", "--rot", "x"), "usage", "unknown option '--rot'"),
         (("info", "--root"), "usage", "--root needs a value"),
@@ -94,9 +94,10 @@ def test_a_wrong_command_line_gets_its_code_and_says_what_was_expected(
     assert answer.results == []
 
 
-WORDS = ["info", "spin", "mm", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus", "--threads",
-         "--ms", "--iterations", "--min-ns", "--prefill", "--decode", "--warm", "--root", "0", "1", "2", "-1", "1e9",
-         "0-1", "", "w4a8:8x32:1", "fp16:9x7:2", "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
+WORDS = ["info", "spin", "idle", "mm", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus",
+         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--prefill",
+         "--decode", "--warm", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1", "fp16:9x7:2",
+         "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -1,4 +1,4 @@
-"""Remakes the golden answers of the agent: python tests/golden/protocol/record.py AGENT
+"""Remakes the golden answers of the agent, all or those named: python tests/golden/protocol/record.py AGENT [NAME ..]
 
 The numbers are those of the machine that recorded them: tests look at their form. Commands are those of COMMANDS.
 """
@@ -14,11 +14,16 @@ TOKENS = str(FOLDER.parent / "model.tokens")
 REFERENCE = str(FOLDER.parent / "model-fp16.reference")
 
 SCORE = ["score", "--model", MODEL, "--tokens", TOKENS, "--window", "16"]
+LLM = ["llm", "--model", MODEL, "--prefill", "16", "--decode", "8", "--iterations", "3"]
+ECHO = ["--watch-run", "echo", "--watch-run", "1.5 A"]
+WATCH = ["--watch", "/proc/sys/kernel/pid_max", "--watch", "/nonexistent", *ECHO]
 COMMANDS = {
     "info": ["info"],
     "spin": ["spin", "--cpu", "0", "--ms", "20"],
+    "idle": ["idle", "--ms", "50", *WATCH],
     "mm": ["mm", "--case", "w4a8g128:256x256:1", "--case", "w8a8:256x256:16", "--iterations", "3"],
-    "llm": ["llm", "--model", MODEL, "--prefill", "16", "--decode", "8", "--iterations", "3"],
+    "llm": LLM,
+    "watch": [*LLM, "--signature", *WATCH, "--watch-period-ns", "500000000"],
     "score": [*SCORE, "--reference", REFERENCE],
     "error": ["score", "--model", TOKENS, "--tokens", TOKENS, "--window", "16"],
 }
@@ -31,10 +36,14 @@ CONVERSATION = ["beat", f"write\t{GOVERNOR}\tperformance", "undo\ttrue", "sing",
 
 def main() -> None:
     agent = str(Path(sys.argv[1]).resolve())
+    wanted = sys.argv[2:] or [*COMMANDS, "lease"]
     for name, options in COMMANDS.items():
+        if name not in wanted:
+            continue
         completed = subprocess.run([agent, *options], capture_output=True, text=True, check=False)
         (FOLDER / f"{name}.jsonl").write_text(completed.stdout)
-    (FOLDER / "lease.jsonl").write_text(hold_lease(agent))
+    if "lease" in wanted:
+        (FOLDER / "lease.jsonl").write_text(hold_lease(agent))
 
 
 def hold_lease(agent: str) -> str:
