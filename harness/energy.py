@@ -204,8 +204,8 @@ def _total(watch: Watch, trace: PowerTrace | Unknown) -> _Total | Unknown:
 
 
 def _age(watch: Watch) -> float:
-    """How old what a sensor says is in the mean, s: half of the time between its conversions."""
-    return (1 / watch.rails.rate_hz if watch.rails.rate_hz else watch.period_s) / 2
+    """How old what a sensor says may be, s: the time between its conversions."""
+    return 1 / watch.rails.rate_hz if watch.rails.rate_hz else watch.period_s
 
 
 def _idles(idle: Iterable[Sequence[Measurement]], watch: Watch) -> list[Idle | Unknown]:

@@ -14,6 +14,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from devices.device import Device
+    from devices.virtual.full import Machine
     from devices.virtual.lab import Lab, VirtualBoard
 
 app = typer.Typer(
@@ -36,11 +37,15 @@ def virtual_devices() -> "list[Device]":
     """All that is up, of both kinds; costs nothing where nothing is."""
     home = bench_home()
     devices: list[Device] = list(lab().devices()) if (home / "lab").is_dir() else []
-    if (home / "full" / "run").is_dir():
-        from devices.virtual.full import running
+    return devices + [machine.device() for machine in _full_machines()]
 
-        devices += [machine.device() for machine in running(home)]
-    return devices
+
+def _full_machines() -> "list[Machine]":
+    if not (bench_home() / "full" / "run").is_dir():
+        return []
+    from devices.virtual.full import running
+
+    return running(bench_home())
 
 
 @app.command()
@@ -133,11 +138,7 @@ def _fast(board: list[str] | None) -> bool:
 
 
 def _down_full(board: list[str] | None) -> list[str]:
-    if not (bench_home() / "full" / "run").is_dir():
-        return []
-    from devices.virtual.full import running
-
-    machines = [machine for machine in running(bench_home()) if not board or machine.device().name in board]
+    machines = [machine for machine in _full_machines() if not board or machine.device().name in board]
     for machine in machines:
         machine.stop()
     return [machine.device().name for machine in machines]
@@ -155,6 +156,10 @@ def status(json: options.Json = False) -> None:
 @app.command()
 def reboot(board: Annotated[str, typer.Argument(help="A virtual board that is up.")]) -> None:
     """Take the power from a virtual board and give it back; also the hook for `power_cycle` in an inventory."""
+    for machine in _full_machines():
+        if machine.device().name == board:
+            machine.reset()
+            return
     lab().reboot(board)
 
 

@@ -18,6 +18,8 @@ MDE = 0.02
 """Smallest |log ratio| that is reported as a change: 2 %."""
 SAME = 0.10
 """Two sets are called unchanged only when the whole interval of the ratio lies within 10 %."""
+MIN_LAUNCHES = 4
+"""Of each side. Against many, three could show a change at 95 %; but three do not show what a session does to them."""
 
 Decision = Literal["changed", "unchanged", "undecided"]
 
@@ -53,7 +55,7 @@ def compare(base: Launches, new: Launches, mde: float = MDE) -> Comparison:
     """
     before, after = log_medians(base), log_medians(new)
     log_ratio = float(np.median(after) - np.median(before))
-    found = shift_interval(before, after)
+    found = shift_interval(before, after) if min(len(before), len(after)) >= MIN_LAUNCHES else None
     if found is None:
         return Comparison(math.exp(log_ratio), math.nan, math.nan, "undecided")
     # The ratio of medians is not the centre of the interval; in a large set it could lie just outside.

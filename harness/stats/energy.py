@@ -228,8 +228,9 @@ def _edges(t: Curve, y: Curve, kind: Kind, begin: Curve, end: Curve, joules: Cur
     """What is lost over all edges if power steps there. Signed, so that noise of the samples averages out.
 
     With h between the samples around an edge and d of it inside the span, a straight line of power loses d^2 / 2h times
-    the step, one of energy d (h - d) / h times. Of another clock's error, which moves all edges alike, one edge of each
-    span loses. And a counter cannot tell more than one of its own steps.
+    the step, one of energy d (h - d) / h times. What all samples are off moves all edges alike: one edge of each span
+    loses. A counter cannot tell more than one of its own steps, and as it may be old in any reading by another time,
+    the energy of that time is open at every span.
     """
     first, last = np.searchsorted(t, begin, side="right") - 1, np.maximum(np.searchsorted(t, end), 1)
     inside = joules / (end - begin)
@@ -237,7 +238,9 @@ def _edges(t: Curve, y: Curve, kind: Kind, begin: Curve, end: Curve, joules: Cur
     lost = before * _lost(kind, t[first + 1] - begin, t[first + 1] - t[first])
     lost += after * _lost(kind, end - t[last - 1], t[last] - t[last - 1])
     blurred = abs(float(lost.sum())) + clock_s / 2 * abs(float((before + after).sum()))
-    return blurred if kind == "power" else math.hypot(blurred, _step(y))
+    if kind == "power":
+        return blurred
+    return math.hypot(blurred, _step(y), clock_s * float(inside.mean()) * math.sqrt(len(begin)))
 
 
 def _outside(t: Curve, y: Curve, kind: Kind, sample: NDArray[np.int64], onwards: Literal[-1, 1]) -> Curve:
@@ -254,9 +257,9 @@ def _lost(kind: Kind, inside: Curve, apart: Curve) -> Curve:
 
 
 def _step(joules: Curve) -> float:
-    """The smallest step of a counter."""
+    """The smallest step of a counter that is read more often than it steps; of any other it is small, taken as 0."""
     steps = np.diff(joules)
-    return float(steps[steps > 0].min(initial=np.inf)) if np.any(steps > 0) else 0.0
+    return float(steps[steps > 0].min()) if np.any(steps > 0) and np.any(steps == 0) else 0.0
 
 
 def _averaged(t: Curve, watts: Curve, begin: Curve, end: Curve, counts: NDArray[np.int64]) -> Spent:

@@ -19,7 +19,7 @@ def shift_interval(
     When both are samples of one distribution, it misses 0 with probability 1 - confidence at most (Hodges & Lehmann
     1963; Mann & Whitney 1947). Four against four are the fewest for 95 %.
     """
-    rank = _rank(min(len(base), len(new)), max(len(base), len(new)), (1 - confidence) / 2)
+    rank = critical_rank(min(len(base), len(new)), max(len(base), len(new)), (1 - confidence) / 2)
     if rank < 0:
         return None
     differences = np.sort((new[:, None] - base[None, :]).ravel())
@@ -27,7 +27,7 @@ def shift_interval(
 
 
 @lru_cache(maxsize=256)
-def _rank(fewer: int, more: int, tail: float) -> int:
+def critical_rank(fewer: int, more: int, tail: float) -> int:
     """The largest u with P(U <= u) <= tail, U the Mann-Whitney statistic of two equal distributions; -1: none."""
     if fewer * more > EXACT_PAIRS:
         deviation = math.sqrt(fewer * more * (fewer + more + 1) / 12)

@@ -15,7 +15,7 @@ MIN_LENGTH = 5
 MIN_SPREAD = 1e-3
 """Standard deviations below 0.1 % of the median count as that: what is finer than the clock is no change."""
 MAX_POINTS = 4096
-"""Longer sequences are cut where means of as many groups are; the work grows with the square."""
+"""Longer sequences are cut where medians of as many groups are; the work grows with the square."""
 
 
 def pelt(values: Sequence[float] | Values, penalty: float = PENALTY, min_length: int = MIN_LENGTH) -> list[int]:
@@ -27,7 +27,7 @@ def pelt(values: Sequence[float] | Values, penalty: float = PENALTY, min_length:
     everything = np.asarray(values, dtype=np.float64)
     group = math.ceil(len(everything) / MAX_POINTS)
     whole = len(everything) // group * group
-    edges = _pelt(everything[:whole].reshape(-1, group).mean(axis=1), penalty, min_length)
+    edges = _pelt(np.median(everything[:whole].reshape(-1, group), axis=1), penalty, min_length)
     return [edge * group for edge in edges[:-1]] + [len(everything)]
 
 

@@ -102,7 +102,7 @@ def measured(name: str, load: Load, seed: int = 0, margin: float = 3.0) -> Spent
     read, kind, rate, _ = SENSORS[name]
     begin, end = load.edges[0], load.edges[-1]
     at = dithered(begin - margin / rate, end + margin / rate, rate, seed)
-    late = 0.0005 if read is rapl else 0.0
+    late = 0.001 if read is rapl else 0.0
     return spent(at, read(load, at, np.random.default_rng(seed)), kind, [(begin, end)], clock_s=late)
 
 
@@ -258,6 +258,16 @@ def test_the_peak_of_a_counter_is_that_of_longer_pieces_than_its_steps() -> None
     at = np.arange(BOOT_S - 0.1, BOOT_S + 10.1, 0.002)
     found = spent(at, rapl(load, at, np.random.default_rng(0)), "counter", [(BOOT_S, BOOT_S + 10)])
     assert isinstance(found, Spent) and found.peak_w == pytest.approx(12.0, rel=0.03)
+
+
+def test_the_steps_of_a_coarse_counter_are_left_open() -> None:
+    """A fuel gauge steps by 14 J: that is nothing in an hour, and too much in half a minute."""
+    at = np.arange(0.0, 3700.0, 1.0)
+    charge = np.floor(at * 2.0 / 14) * 14
+    short, long = (spent(at, charge, "counter", [(50.0, 50.0 + seconds)]) for seconds in (30.0, 3600.0))
+    assert isinstance(short, Unknown) and "measure longer" in short.reason
+    assert isinstance(long, Spent) and long.joules == pytest.approx(7200.0, rel=0.01)
+    assert long.sampling_j >= 14
 
 
 # ---- idle
