@@ -118,7 +118,7 @@ def _lied(measurement: Measurement) -> bool:
 
 
 def _lie(context: Mapping[str, Any]) -> float:
-    claimed, counted = context.get("mhz_claimed"), context.get("mhz_after")
+    claimed, counted = context.get("mhz_claimed_after"), context.get("mhz_after")
     return abs(math.log(counted / claimed)) if claimed and counted else 0.0
 
 

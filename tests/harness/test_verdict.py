@@ -42,7 +42,7 @@ def test_without_a_usable_number_it_is_invalid(change: dict[str, Any], code: str
         ({"context": QUIET | {"mhz_after": 1200.0}}, "frequency_changed"),
         ({"context": QUIET | {"throttled": ["oc3 +12"]}}, "throttled"),
         ({"context": QUIET | {"cpus": [0, 4], "cpus_wanted": [4, 5]}}, "placement_differs"),
-        ({"context": QUIET | {"mhz_claimed": 2800.0}}, "frequency_lied"),
+        ({"context": QUIET | {"mhz_claimed_after": 2800.0}}, "frequency_lied"),
         ({"context": QUIET | {"swapped_pages": 5000}}, "swapped"),
         ({"launches": ((9e5,),) * 6}, "unit_too_short"),
         ({"context": QUIET | {"timer_ns": 10_000}}, "unit_too_short"),
