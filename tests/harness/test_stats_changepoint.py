@@ -1,6 +1,7 @@
 """Changes of level over nights are found; heat and bad nights are not taken for them."""
 
 import math
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -26,6 +27,22 @@ def test_a_change_is_found_at_its_night_and_with_its_size() -> None:
     assert abs(found.index - 40) <= 1
     assert found.log_ratio == pytest.approx(0.08, abs=0.02)
     assert found.p <= 0.01
+
+
+def divergence(x: list[float], y: list[float]) -> float:
+    """m n / (m + n) times the energy distance, as Matteson & James define it: pair by pair."""
+    across = [abs(a - b) for a in x for b in y]
+    inner = [[abs(a - b) for a, b in combinations(part, 2)] for part in (x, y)]
+    distance = 2 * np.mean(across) - np.mean(inner[0]) - np.mean(inner[1])
+    return len(x) * len(y) / (len(x) + len(y)) * float(distance)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_first_change_is_where_the_divergence_is_largest_over_all_splits_and_ends(seed: int) -> None:
+    series = nights(seed, count=20, at12=0.12)
+    splits = [(tau, kappa) for tau in range(3, 18) for kappa in range(tau + 3, 21)]
+    best = max(splits, key=lambda split: divergence(series[: split[0]], series[split[0] : split[1]]))
+    assert [one.index for one in changes(series)] == [best[0]]
 
 
 def test_two_changes_are_found_in_order() -> None:
