@@ -1,7 +1,7 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make
-(agents, models, plans), results.
+Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, tune, virtual
+(boards), make (agents, models, plans), results.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import health, lab, make, results, run, trust, virtual
+from harness.cli import health, lab, make, results, run, trust, tune, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -39,6 +39,7 @@ app.command("compare")(results.compare)
 app.command("verify")(results.verify)
 app.command("report")(results.report)
 app.add_typer(virtual.app, name="lab")
+app.add_typer(tune.app, name="tune")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
