@@ -158,6 +158,8 @@ def holder(database: Path, device: str) -> Lease | None:
     """Who holds a device by the leases of a database, if anybody does now; asking makes no database."""
     if not database.exists():
         return None
+    # Whether it is one of ours, and of this version.
+    Store(database).close()
     columns = schema.leases.c
     query = select(schema.leases).where(columns.device == device).order_by(columns.id.desc()).limit(1)
     engine = make_engine(f"sqlite:///{database}")

@@ -54,16 +54,19 @@ def show(
     with open_session(chosen) as session:
         found = look(session)
     held, kept = holder(out / DATABASE, chosen.name), read(folder(), chosen.name)
+    if kept is not None and kept.ended == "restored":
+        kept = None
     rows = [[one.name, one.what, one.present or "-", one.wanted, one.permitted] for one in found.settings]
     emit(
         asdict(found)
-        | {"holder": held.holder if held else None, "kept": asdict(kept) if kept and kept.alive else None},
+        | {"holder": held.holder if held else None}
+        | {"kept": asdict(kept) | {"alive": kept.alive} if kept else None},
         json,
         table("", ("setting", "path or command", "present", "wanted", "permitted"), rows) if rows else found.note,
         *([found.note] if rows and found.note else []),
         f"power mode: {found.mode_present or 'none'} now, {found.mode_wanted or 'no particular one'} wanted",
         f"held by {held.holder}" if held else f"held by nobody, by the leases in {out / DATABASE}",
-        *([_stands(kept)] if kept and kept.alive else []),
+        *([_noted(kept)] if kept else []),
     )
 
 
@@ -125,9 +128,7 @@ def _start(words: list[str], log: Path) -> dict[str, Any]:
             process = subprocess.Popen(
                 argv, stdin=subprocess.DEVNULL, stdout=stdout, stderr=stderr, start_new_session=True, env=environment
             )
-        while (found := _answer(answer)) is None and process.poll() is None:
-            time.sleep(POLL_S)
-        found = found or _answer(answer)
+        found = _awaited(process, answer)
         if found is None:
             said = errors.read_text(errors="replace").strip()[-500:]
             raise InfrastructureError(f"the process that keeps the device ended without a word: {said or 'nothing'}")
@@ -137,6 +138,17 @@ def _start(words: list[str], log: Path) -> dict[str, Any]:
     if "error" in found:
         raise ERRORS.get(found["exit_code"], InfrastructureError)(found["error"])
     return found
+
+
+def _awaited(process: "subprocess.Popen[bytes]", answer: Path) -> dict[str, Any] | None:
+    """None when the process ends without an answer. It ends with us: nobody would know that it keeps a device."""
+    try:
+        while (found := _answer(answer)) is None and process.poll() is None:
+            time.sleep(POLL_S)
+    except KeyboardInterrupt:
+        process.terminate()
+        raise
+    return found or _answer(answer)
 
 
 ERRORS: Mapping[int, type[BenchError]] = {
@@ -162,9 +174,12 @@ def restore(
 ) -> None:
     """Give a device back as it was found: end `bench tune set`, or undo what a killed holder left there."""
     from harness import tune
-    from harness.campaign import open_store
+    from harness.campaign import DATABASE, open_store
 
     chosen = load_lab(inventory).pick(device)
+    kept, held = tune.read(folder(), chosen.name), tune.holder(out / DATABASE, chosen.name)
+    if held is not None and not (kept is not None and kept.alive):
+        say(f"{chosen.name} is held by {held.holder}: waiting until that runs out, unless it is alive")
     done = tune.restore(chosen, open_store(out), folder())
     emit(asdict(done), json, *_restored(done))
     _refuse_failed(chosen.name, done.failed)
@@ -175,11 +190,20 @@ def _refuse_failed(device: str, failed: tuple[str, ...]) -> None:
         raise InfrastructureError(f"{device}: not restored: {'; '.join(failed)}; the next holder tries again")
 
 
+def _noted(kept: "Kept") -> str:
+    return _stands(kept) if kept.alive else f"{_gone(kept)}; `bench tune restore {kept.device}` looks what it left"
+
+
 def _stands(kept: "Kept") -> str:
     return (
         f"{kept.device} is kept by `bench tune` (process {kept.pid}) since {kept.since[:19]} UTC, "
         f"until `bench tune restore {kept.device}`"
     )
+
+
+def _gone(kept: "Kept") -> str:
+    reason = f": {kept.ended}" if kept.ended else ""
+    return f"process {kept.pid}, which kept {kept.device}, is gone{reason}"
 
 
 def _told(kept: Mapping[str, Any]) -> list[str]:
@@ -194,8 +218,7 @@ def _told(kept: Mapping[str, Any]) -> list[str]:
 def _restored(done: "Restored") -> list[str]:
     lines = [f"{done.device}: restored {name}" for name in done.restored]
     if done.kept is not None and not done.restored:
-        reason = f": {done.kept.ended}" if done.kept.ended else ""
-        lines.append(f"process {done.kept.pid}, which kept {done.device}, was gone{reason}")
+        lines.append(_gone(done.kept))
     if done.recovered:
         lines.append(f"{done.device}: {_left(done.recovered)}")
     if not lines or (done.kept is not None and not done.restored and not done.recovered):

@@ -172,15 +172,19 @@ def test_a_killed_process_leaves_the_device_restored_and_restore_says_that_it_wa
     wait_until(lambda: seen(pi, GOVERNOR) == "ondemand")
     # By another database: in the first one its hold stands for some seconds more.
     assert bench("tune", "restore", "pi5", "--out", "other") == 0
-    assert f"process {kept['pid']}, which kept pi5, was gone" in capsys.readouterr().out
+    assert f"process {kept['pid']}, which kept pi5, is gone" in capsys.readouterr().out
     assert read(folder(), "pi5") is None
 
 
-def test_what_a_killed_agent_has_left_is_recovered(pi: VirtualBoard, answer: Answer) -> None:
+def test_what_a_killed_agent_has_left_is_recovered(
+    pi: VirtualBoard, answer: Answer, capsys: pytest.CaptureFixture[str]
+) -> None:
     kept = answer("tune", "set", "pi5")
     pi.inside("pkill", "-KILL", "-f", "lease --file")
     wait_until(lambda: start_time(kept["pid"]) == 0)
     assert seen(pi, GOVERNOR) == "performance"
+    assert bench("tune", "show", "pi5") == 0
+    assert f"process {kept['pid']}, which kept pi5, is gone: pi5 was held" in capsys.readouterr().out
     done = answer("tune", "restore", "pi5")
     assert (done["recovered"], done["failed"]) == (1, [])
     assert "was lost" in done["kept"]["ended"]
@@ -192,11 +196,21 @@ def test_a_number_that_has_come_round_is_left_alone(pi: VirtualBoard, answer: An
         folder().mkdir(parents=True, exist_ok=True)
         note = {"device": "pi5", "pid": stranger.pid, "started": 1, "since": "", "set": {"x": "y"}, "failed": []}
         file_of(folder(), "pi5").write_text(json.dumps(note))
-        assert answer("tune", "show", "pi5")["kept"] is None
+        assert not answer("tune", "show", "pi5")["kept"]["alive"]
         done = answer("tune", "restore", "pi5")
         assert done["restored"] == []
         assert stranger.poll() is None
         stranger.kill()
+
+
+def test_a_start_that_is_interrupted_keeps_nothing(pi: VirtualBoard, tmp_path: Path) -> None:
+    argv = [sys.executable, "-m", "harness.cli", "tune", "set", "pi5"]
+    process = subprocess.Popen(argv, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True)
+    wait_until(lambda: holder(tmp_path / OUT / "results.sqlite", "pi5") is not None or process.poll() is not None)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) != 0
+    wait_until(lambda: seen(pi, GOVERNOR) == "ondemand")
+    assert read(folder(), "pi5") is None or not read(folder(), "pi5").alive  # type: ignore[union-attr]
 
 
 def test_in_front_it_is_kept_until_interrupted(pi: VirtualBoard) -> None:
