@@ -46,7 +46,11 @@ def holder_name(run_id: str) -> str:
 class Held:
     """A device that is ours; `environment` makes the launches of the agent end with the lease."""
 
-    def __init__(self, store: Store, lease: Lease, path: str, conversation: Conversation) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, path: str, conversation: Conversation, recovered: Mapping[str, Any]
+    ) -> None:
+        self.recovered = recovered
+        """The agent's event of that name: what a killed holder had left, and was undone. Empty: nothing was left."""
         self._store, self._lease = store, lease
         self._path, self._conversation = path, conversation
         self._lost = ""
@@ -170,9 +174,9 @@ def take(session: Session, store: Store, agent: str, holder: str) -> Held:
     while True:
         conversation = session.converse(_argv(agent, path, lease))
         try:
-            answer = _granted(conversation)
+            answer, recovered = _granted(conversation)
             if answer["event"] == "held":
-                return Held(store, lease, path, conversation)
+                return Held(store, lease, path, conversation, recovered)
             conversation.close()
             lease = _after_refusal(answer, store, lease, deadline)
         except BaseException:
@@ -200,11 +204,12 @@ def _argv(agent: str, path: str, lease: Lease) -> list[str]:
     return [agent, "lease", "--file", path, "--fence", fence, "--holder", lease.holder, "--ttl-ms", ttl_ms]
 
 
-def _granted(conversation: Conversation) -> dict[str, Any]:
-    """The event that says yes or no; what a former holder left is undone before."""
+def _granted(conversation: Conversation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event that says yes or no, and the one before it that tells what a former holder left and was undone."""
+    recovered: dict[str, Any] = {}
     while (answer := read_event(conversation, ANSWER_S))["event"] not in ("held", "refused"):
-        pass
-    return answer
+        recovered = answer
+    return answer, recovered
 
 
 def _after_refusal(answer: Mapping[str, Any], store: Store, lease: Lease, deadline: float) -> Lease:
