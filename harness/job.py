@@ -43,6 +43,11 @@ def canonical_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=dict)
 
 
+def epoch(device: Mapping[str, Any]) -> str:
+    """12 hex digits that change with the system, firmware or configuration of a device: no series goes on beyond."""
+    return hashlib.sha256(canonical_json(device).encode()).hexdigest()[:12]
+
+
 def device_identity(name: str, facts: Facts, placement: str = "all") -> dict[str, Any]:
     """What `Job.device` holds: the unit and its lasting facts, the governors that rule its clocks, and the placement.
 

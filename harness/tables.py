@@ -1,27 +1,30 @@
 """Tables: a run as the reports want it (their columns: reports/tables.py), computed from the store alone."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import records
 from harness.consumption import consumption, is_result
 from harness.costs import CostTable, Operator, phase_ms
+from harness.evidence import energy_row, provenance_row, session_rows
 from harness.health import is_golden
 from harness.job import Job
-from harness.measurement import Measurement
+from harness.measurement import POWER_METRICS, Measurement
 from harness.records import DeviceRecord, ModelRecord
 from harness.stats.launches import Estimate, estimate
 from harness.stats.windows import mean_over_windows, perplexity
 from harness.store import Run, Store, StoredMeasurement
-from harness.verdict import judge
+from harness.verdict import Verdict, judge
 from quantizers.scheme import Scheme
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 Row = dict[str, Any]
+BESIDE = POWER_METRICS | {"first_latency"}
+"""Metrics that say nothing about whether the times and scores of a model can be trusted."""
 WORST = ("invalid", "suspect", "valid")
 
 
@@ -43,7 +46,9 @@ def tables(store: Store, run: Run, device: str) -> dict[str, "DataFrame"]:
         "layers": view.layer_rows(),
         "sensitivity": [asdict(row) for row in view.sensitivity],
         "pareto": view.pareto_rows(),
-        "provenance": [_provenance_row(s, view.record.agent) for s in view.measured],
+        "energy": view.energy_rows(),
+        "sessions": view.session_rows(store),
+        "provenance": [provenance_row(s, view.record.agent) for s in view.measured],
     }
     return {name: DataFrame(found) for name, found in rows.items()}
 
@@ -110,6 +115,16 @@ class View:
         kl = {(row.layer, row.scheme): row.kl for row in self.sensitivity}
         last = next(model for model in self.models if model.round == self.last_round)
         return [self._layer_row(name, scheme, kl.get((name, scheme))) for name, scheme in last.schemes.items()]
+
+    def energy_rows(self) -> list[Row]:
+        """Every power metric of every model and phase, also those that cannot be had, with the reason."""
+        labels = {model.sha256: self.label(model) for model in self.models}
+        found = [s for s in self.measured if s.measurement.metric in POWER_METRICS]
+        return [energy_row(labels.get(s.job.artifacts.get("model", ""), ""), s.measurement) for s in found]
+
+    def session_rows(self, store: Store) -> list[Row]:
+        mine = [session for session in store.sessions(self.run.run_id) if session.device == self.record.name]
+        return [row for session in mine for row in session_rows(session)]
 
     def pareto_rows(self) -> list[Row]:
         """As predicted after the last session."""
@@ -196,10 +211,14 @@ def _times(mine: Iterable[StoredMeasurement]) -> Row:
 
 def _energy(mine: Iterable[StoredMeasurement]) -> Row:
     """Of decoding: joules a token as measured and without idle power, mean power, and where the sensor sits."""
-    row: Row = dict.fromkeys(("decode_j", "decode_j_low", "decode_j_high", "decode_net_j", "decode_w", "boundary"))
-    for s in mine:
-        measurement = s.measurement
-        if measurement.subject.get("phase") != "decode" or not measurement.launches:
+    columns = ("decode_j", "decode_j_low", "decode_j_high", "decode_net_j", "decode_w", "boundary", "energy_verdict")
+    row: Row = dict.fromkeys(columns)
+    decode = [s.measurement for s in mine if s.measurement.subject.get("phase") == "decode"]
+    powered = [measurement for measurement in decode if measurement.metric in POWER_METRICS]
+    if powered:
+        row["energy_verdict"] = ": ".join(filter(None, _worst([judge(measurement) for measurement in powered])))
+    for measurement in powered:
+        if not measurement.launches:
             continue
         if measurement.metric == "energy":
             row |= _interval("decode_j", "decode_j", estimate(measurement.launches))
@@ -218,9 +237,11 @@ def _interval(column: str, stem: str, estimate: Estimate) -> Row:
 
 def _verdict(mine: Iterable[StoredMeasurement]) -> tuple[str, str]:
     """The worst verdict of a model's measurements, and all reasons."""
-    verdicts = [judge(s.measurement) for s in mine if s.measurement.metric != "first_latency"]
-    if not verdicts:
-        return "invalid", "not measured"
+    verdicts = [judge(s.measurement) for s in mine if s.measurement.metric not in BESIDE]
+    return _worst(verdicts) if verdicts else ("invalid", "not measured")
+
+
+def _worst(verdicts: Sequence[Verdict]) -> tuple[str, str]:
     reasons = sorted({reason for verdict in verdicts for reason in verdict.reasons})
     return min((verdict.status for verdict in verdicts), key=WORST.index), ", ".join(reasons)
 
@@ -259,26 +280,6 @@ def _kind(model: ModelRecord) -> str:
 
 def _session(stored: StoredMeasurement) -> int:
     return int(stored.job.params.get("session", 0))
-
-
-def _provenance_row(stored: StoredMeasurement, agent: str) -> Row:
-    measurement = stored.measurement
-    context = measurement.launch_contexts()[0] if measurement.launches else measurement.context
-    return {
-        "job_key": measurement.job_key,
-        "probe": stored.job.probe,
-        "metric": measurement.metric,
-        "unit": measurement.unit,
-        "subject": json.dumps(dict(measurement.subject), sort_keys=True),
-        "launches": len(measurement.launches),
-        "iterations": sum(map(len, measurement.launches)),
-        "artifacts": json.dumps(dict(stored.job.artifacts), sort_keys=True),
-        "command": context.get("command", ""),
-        "agent_sha256": stored.job.artifacts.get("agent", agent),
-        "started": context.get("started", stored.created),
-        "verdict": judge(measurement).status,
-        "error": measurement.error or "",
-    }
 
 
 def _as_text(value: object) -> str:

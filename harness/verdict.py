@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from harness.measurement import POWER_METRICS, RAW_METRICS, Measurement
 from harness.stats.launches import estimate
+from harness.stats.steady import MIN_ITERATIONS, kind_of
 
 Status = Literal["valid", "suspect", "invalid"]
 
@@ -137,6 +138,16 @@ def _too_short(measurement: Measurement) -> bool:
     )
 
 
+def _is(kind: str) -> Callable[[Measurement], bool]:
+    """Whether the iterations of its launches are of that kind; short launches are of none."""
+
+    def check(measurement: Measurement) -> bool:
+        long_enough = min(map(len, measurement.launches), default=0) >= MIN_ITERATIONS
+        return measurement.metric == "latency" and long_enough and kind_of(measurement.launches) == kind
+
+    return check
+
+
 def _of_session(code: str) -> Callable[[Measurement], bool]:
     """Whether any session that the launches belong to has this against it."""
 
@@ -217,6 +228,9 @@ REASONS: dict[str, tuple[Status, str, Callable[[Measurement], bool]]] = {
     "swapped": ("suspect", f"more than {MAX_SWAPPED_PAGES} pages went to or came from swap", _swapped),
     "coarse_sensor": ("suspect", f"a step of the sensor is more than {MAX_STEP:.0%} of the power", _coarse),
     "unit_too_short": ("suspect", "a timed unit is below 1 ms or 1000 steps of the timer", _too_short),
+    "no_steady_state": ("suspect", "times within a launch settle nowhere", _is("no_steady_state")),
+    "slows_down": ("suspect", "times grow within every launch", _is("slowdown")),
+    "inconsistent": ("suspect", "launches disagree whether and how times settle", _is("inconsistent")),
     **{code: ("suspect", meaning, _of_session(code)) for code, (meaning, _) in SESSION_REASONS.items()},
 }
 """Code -> its severity, what it says, and its check."""

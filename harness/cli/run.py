@@ -193,8 +193,8 @@ def _summary(one: "Finished") -> list[Any]:
     return [*shown, f"database  {one.database}  (run {one.run.run_id})"]
 
 
-HEADINGS = ("model", ">size", ">ppl", ">KL", ">prefill t/s", ">decode t/s", ">decode ms", ">predicted", "")
-NARROW = (0, 1, 2, 3, 6, 7, 8)
+HEADINGS = ("model", ">size", ">ppl", ">KL", ">prefill t/s", ">decode t/s", ">decode ms", ">predicted", ">mJ/token", "")
+NARROW = (0, 1, 2, 3, 6, 7, 9)
 """Of HEADINGS, those that a screen of 80 columns shows."""
 WIDE = 105
 
@@ -209,6 +209,7 @@ def _model_cells(row: Mapping[Any, Any]) -> list[str]:
         _with_half_width(row, "decode_tps"),
         number(row["decode_ms"], 3),
         number(row["predicted_decode_ms"], 3),
+        number(row["decode_j"] * 1e3, 3) if row["decode_j"] is not None else "-",
         "" if row["verdict"] == "valid" else row["verdict"],
     ]
 
