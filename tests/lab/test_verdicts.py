@@ -72,8 +72,9 @@ class Scene:
         work = DeviceWork(replace(self.board.device, **device), (job,))
         with self._striking(fault):
             run_jobs([work], self.store, run_id, [self.agent], attempts=1, rules=rules, progress=progress)
-        (stored,) = self.store.measurements(job_keys=[job.key])
-        return stored.measurement
+        found = [stored.measurement for stored in self.store.measurements(job_keys=[job.key])]
+        # What failed has no metric; other metrics of the same launches are judged for themselves.
+        return next(each for each in found if each.metric in ("latency", ""))
 
     def asked(self) -> list[int]:
         """The processes that are timing the product on this board, by their numbers here."""
@@ -297,11 +298,15 @@ PROVOCATIONS: dict[str, Provocation] = {
     "temperature_not_reached": heated,
     "golden_drift": braked,
 }
+ENERGY = "needs energy within launches"
+STEADY = "needs the steadiness of launches"
 PENDING: dict[str, str] = {
-    "frequency_lied": "launches do not store the clock that the kernel names (mhz_claimed) yet",
+    "frequency_lied": "launches do not store the clock that the kernel names yet; then any question to a board does it",
     "idle_changed": "sessions do not measure idle power yet",
+    **dict.fromkeys(("not_known", "clock_offset", "few_samples", "coarse_sensor"), ENERGY),
+    **dict.fromkeys(("no_steady_state", "slowdown", "inconsistent"), STEADY),
 }
-"""Codes that nothing can provoke yet, and why."""
+"""Codes that nothing can provoke yet, or that are still to come, and why."""
 
 
 def test_an_undisturbed_board_shows_none_of_what_only_a_fault_brings(scene: Scene) -> None:
@@ -330,5 +335,6 @@ def test_the_code_is_found_in_what_provokes_it(code: str, scene: Scene) -> None:
 
 
 def test_every_code_is_provoked_here() -> None:
-    assert set(PROVOCATIONS) | set(PENDING) == set(REASONS)
-    assert not set(PROVOCATIONS) & set(PENDING)
+    assert set(REASONS) <= {*PROVOCATIONS, *PENDING}
+    assert set(PROVOCATIONS) <= set(REASONS)
+    assert not PENDING.keys() & PROVOCATIONS.keys()
