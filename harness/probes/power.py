@@ -66,8 +66,8 @@ def idle_job(
 class Energy:
     """The raw rows of probes/watch.py, the `latency` of the work, and for each of its subjects
 
-    span    ns since boot   begin, end, begin, end, .. of the timed passes or of the one window of all batches
-    work    1               how many tokens or products each of them made
+    span    ns since boot          begin, end, begin, end, .. of the timed passes or of the one window of all batches
+    work    product, token, pass   how many each of them made; {"phase": "both"} counts passes of prefill and decode
     """
 
     name: ClassVar[str] = "energy"
@@ -125,9 +125,10 @@ def _window(job: Job, line: MmLine) -> list[Measurement]:
 
 
 def _phases(job: Job, lines: Sequence[str]) -> list[Measurement]:
-    """Prefill and decode take turns, so each has many spans."""
+    """Prefill and decode take turns, so each has many spans; both together have one window of whole passes."""
     results = LLM.results(job, lines)
-    return [*LLM.measurements(job, results), *(row for line in results for row in _passes(job, line))]
+    rows = [row for line in results for row in _passes(job, line)]
+    return [*LLM.measurements(job, results), *rows, *_both(job, results)]
 
 
 def _passes(job: Job, line: LlmLine) -> list[Measurement]:
@@ -136,6 +137,13 @@ def _passes(job: Job, line: LlmLine) -> list[Measurement]:
         raise InfrastructureError(f"`agent llm` marked {len(spans)} spans of {line.phase}, timed {len(line.ns)}")
     subject = phase_subject(line)
     return [_spans(job, subject, spans), _work(job, subject, "token", [line.tokens] * len(spans))]
+
+
+def _both(job: Job, lines: Sequence[LlmLine]) -> list[Measurement]:
+    """For sensors too slow to tell phases apart."""
+    edges = sorted(at for line in lines for span in line.spans or () for at in span)
+    subject = {"phase": "both", "tokens": sum(line.tokens for line in lines), "threads": lines[0].threads}
+    return [_spans(job, subject, [(edges[0], edges[-1])]), _work(job, subject, "pass", [len(lines[0].ns)])]
 
 
 def _spans(job: Job, subject: Mapping[str, Any], spans: Sequence[Span]) -> Measurement:
