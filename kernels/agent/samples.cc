@@ -11,7 +11,7 @@ namespace {
 
 constexpr size_t kMaxSamples = 1000000;
 constexpr size_t kRowsBytes = 64 << 20;
-constexpr size_t kTextsBytes = 64 << 20;
+constexpr size_t kTextsBytes = 40 << 20;  // an hour of 1 KiB at 10 Hz
 
 constexpr size_t kLineSamples = 500;
 constexpr size_t kLineBytes = 1000000;

@@ -22,7 +22,7 @@ struct Sample {
 
 class Samples {
  public:
-  // For samples of `paths` values. 64 MiB hold a million samples of up to 5 values, 125 thousand of 64; texts get another 64 MiB. The
+  // For samples of `paths` values. 64 MiB hold a million samples of up to 5 values, 125 thousand of 64; texts get another 40 MiB. The
   // system gives a page when it is first written.
   Error allocate(size_t paths, bool text);
 
