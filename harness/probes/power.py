@@ -1,6 +1,7 @@
 """Probes energy (mm or llm, with sensors read meanwhile) and idle (sensors read while nothing happens)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.base import Line, Nanoseconds, Probe, placement_options, read_results
 from harness.probes.latency import Llm, LlmLine, Mm, MmLine, phase_subject, product_subject
-from harness.probes.watch import TIME_UNIT, split_watch, watch_options, watch_rows
+from harness.probes.watch import TIME_UNIT, job_watch, split_watch, watch_options, watch_rows
 
 MIN_MS = 10_000
 """Default length of the work in a launch: with 10 samples a second, as the slowest sensors in a board give, the edges
@@ -81,7 +82,7 @@ class Energy:
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
         kept, watched = split_watch(lines)
         work = _products(job, kept) if job.params["work"] == "mm" else _phases(job, kept)
-        return [*work, *watch_rows(job, watched)]
+        return [*(_marked(job, row) for row in work), *watch_rows(job, watched)]
 
 
 class Idle:
@@ -137,6 +138,12 @@ def _passes(job: Job, line: LlmLine) -> list[Measurement]:
         raise InfrastructureError(f"`agent llm` marked {len(spans)} spans of {line.phase}, timed {len(line.ns)}")
     subject = phase_subject(line)
     return [_spans(job, subject, spans), _work(job, subject, "token", [line.tokens] * len(spans))]
+
+
+def _marked(job: Job, row: Measurement) -> Measurement:
+    """Where reading the sensor disturbs what runs, `intrusive` in the context: no such latency is one of the model."""
+    watch = job_watch(job)
+    return replace(row, context={**row.context, "intrusive": True}) if watch and watch.intrusive else row
 
 
 def _both(job: Job, lines: Sequence[LlmLine]) -> list[Measurement]:

@@ -32,7 +32,9 @@ FILES = Watch(
     (Channel("in", ("/v", "/i"), "product", 1e-6), Channel("cpu", ("/p",), "power", 1e-3)),
     period_s=0.007,
 )
-PMIC = Watch("pmic", Rails((Rail(SUM, "estimate", ""), Rail("A", "domain", "")), (SUM,)), run=("vcgencmd", "x"))
+PMIC = Watch(
+    "pmic", Rails((Rail(SUM, "estimate", ""), Rail("A", "domain", "")), (SUM,)), run=("vcgencmd", "x"), intrusive=True
+)
 MM = mm_job(DEVICE, "a", ["w8a8:64x64:1"])
 Lines = list[dict[str, Any]]
 
@@ -176,6 +178,14 @@ def test_work_whose_energy_cannot_be_told_apart_is_refused(job: Job, message: st
 def test_a_watch_that_cannot_be_used_is_refused(watch: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"cannot be used|virtual machines have none"):
         PROBES["idle"].argv(idle_job(DEVICE, "a", watch), {"agent": "/d/agent"})
+
+
+def test_a_latency_beside_a_sensor_that_disturbs_is_marked() -> None:
+    lines = [mm_line(begin_ns=100, end_ns=900), watch_line(1, 0), samples_line([1], text=[None])]
+    rows = parse(energy_job(MM, PMIC.as_dict()), *lines)
+    assert next(row for row in rows if row.metric == "latency").context["intrusive"] is True
+    calm = parse(energy_job(MM, FILES.as_dict()), lines[0], watch_line(3), *SAMPLES)
+    assert "intrusive" not in next(row for row in calm if row.metric == "latency").context
 
 
 # ---- what is not believed
