@@ -82,6 +82,12 @@ class Device:
     power_mode: str = ""
     """The mode that the device shall be measured in, by the name that its own tool uses."""
 
+    tune: bool = True
+    """Whether a session may steady the clocks (governor, jetson_clocks); it puts back what it found."""
+
+    cool_to_c: float | None = None
+    """The temperature to begin a session at, °C; None: where its earlier sessions began."""
+
     @property
     def address(self) -> str:
         """For people and messages: `local`, `user@host`, `user@host:2222`, `user@[::1]:2222`."""

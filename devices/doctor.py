@@ -12,6 +12,7 @@ from devices.errors import DeviceError, HostKeyError
 from devices.families import FAMILIES
 from devices.families.base import Facts
 from devices.families.linux import cpu_list
+from devices.power.calibration import Calibrations, uncalibrated
 from devices.session import Session, open_session
 
 # The agent is 2 MB, the shipped model 10; a model worth measuring on a board has some hundreds.
@@ -26,7 +27,12 @@ _KEYS = {"local": "this machine", "adb": "adb has none: whoever has the serial n
 Examination = Callable[[Session], Check]
 
 
-def diagnose(device: Device, connect_timeout_s: float = 10.0, extra: Sequence[Examination] = ()) -> list[Check]:
+def diagnose(
+    device: Device,
+    connect_timeout_s: float = 10.0,
+    extra: Sequence[Examination] = (),
+    calibrations: Calibrations = uncalibrated,
+) -> list[Check]:
     """All checks, beginning with whether it can be reached at all, and ending there if it cannot. Raises nothing."""
     try:
         session = open_session(device, connect_timeout_s)
@@ -37,13 +43,19 @@ def diagnose(device: Device, connect_timeout_s: float = 10.0, extra: Sequence[Ex
         return [failed("reachable", error)]
     with session:
         known = _KEYS.get(device.transport, "known, unchanged")
-        return [Check("reachable", True, device.address), Check("host key", True, known), *checks(session, extra)]
+        return [
+            Check("reachable", True, device.address),
+            Check("host key", True, known),
+            *checks(session, extra, calibrations),
+        ]
 
 
-def checks(session: Session, extra: Sequence[Examination] = ()) -> list[Check]:
+def checks(
+    session: Session, extra: Sequence[Examination] = (), calibrations: Calibrations = uncalibrated
+) -> list[Check]:
     """What can be seen from inside; a check that the device does not let us make fails with the reason.
 
-    `extra` are checks of whoever asks, such as whether its program runs there.
+    `extra` are checks of whoever asks, such as whether its program runs; `calibrations` is what was learned before.
     """
     shell = attempt("shell", lambda: _shell(session))
     if not shell.ok:
@@ -62,7 +74,7 @@ def checks(session: Session, extra: Sequence[Examination] = ()) -> list[Check]:
         _load(facts),
         _affinity(facts),
         *clock_checks(session, family),
-        *power_checks(session, family),
+        *power_checks(session, family, calibrations, facts.platform.get("build", "")),
         *(_examine(one, session) for one in extra),
     ]
 

@@ -74,9 +74,13 @@ def permitted(session: Session, needed: Sequence[tuple[str, ...]]) -> set[tuple[
     writable = set(session.run(["sh", "-c", _WRITABLE, "sh", *paths]).stdout.splitlines())
     listing = session.run(["env", "LC_ALL=C", "sudo", "-n", "-l"])
     rights = listing.stdout if listing.returncode == 0 else ""
-    return {
-        argv for argv in needed if (argv[0] == TEE and argv[1] in writable) or without_password(rights, " ".join(argv))
-    }
+    free = {argv for argv in needed if any(without_password(rights, form) for form in _listed(argv))}
+    return free | {argv for argv in needed if argv[0] == TEE and argv[1] in writable}
+
+
+def _listed(argv: tuple[str, ...]) -> tuple[str, ...]:
+    """How `sudo -l` may list a command: "" says that it has no arguments, the program alone that it may have any."""
+    return (" ".join(argv),) if len(argv) > 1 else (argv[0], f'{argv[0]} ""')
 
 
 def without_password(rights: str, command: str) -> bool:

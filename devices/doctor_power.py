@@ -4,14 +4,20 @@ from devices.check import Check, attempt, note
 from devices.families.base import Family
 from devices.families.gather import MAX_WORDS
 from devices.power.base import Rails, Sample, Sensor, total_watts
+from devices.power.calibration import Calibrations, uncalibrated
 from devices.session import Session
 
 
-def power_checks(session: Session, family: Family) -> list[Check]:
+def power_checks(
+    session: Session, family: Family, calibrations: Calibrations = uncalibrated, build: str = ""
+) -> list[Check]:
+    """`build` is that of the device's system: a calibration holds for one."""
     # What meters need, HTTP among it, takes a third as long to load as all the rest of this package.
-    from devices.power import METERS, SENSORS
+    from devices.power import METERS, built_in
 
-    sensors: list[tuple[str, Sensor, bool]] = [(f"sensor {name}", SENSORS[name](""), False) for name in family.sensors]
+    sensors: list[tuple[str, Sensor, bool]] = [
+        (f"sensor {name}", built_in(name, calibration=calibrations(name, build)), False) for name in family.sensors
+    ]
     if meter := session.device.meter:
         sensors.append((f"meter {meter.kind}", METERS[meter.kind](meter), True))
     return [_examine(name, sensor, session, expected) for name, sensor, expected in sensors]
@@ -41,6 +47,7 @@ def _names(rails: Rails) -> str:
 
 def _read(rails: Rails, sample: Sample) -> list[str]:
     watts = total_watts(rails, sample)
-    total = "energy counters" if sample.joules else "no total" if watts is None else f"{watts:.2f} W: {rails.boundary}"
+    without = "energy counters" if sample.joules else "no total"
+    total = without if watts is None else f"{watts:.2f} W: {rails.boundary}"
     missing = [f"{name} unavailable" for name in sample.unavailable]
     return [total, *missing, *rails.notes]

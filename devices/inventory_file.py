@@ -179,6 +179,8 @@ class Entry(BaseModel):
     meter: MeterEntry | None = None
     power_cycle: Annotated[list[str], AfterValidator(_command)] | None = None
     power_mode: Annotated[str, AfterValidator(_mode)] | None = None
+    tune: bool | None = None
+    cool_to_c: Annotated[float, Field(ge=-40, le=120, allow_inf_nan=False)] | None = None
 
     def given(self) -> dict[str, Any]:
         """What was written, without `extends`; an empty value (`port:`) says nothing."""
@@ -238,6 +240,8 @@ def _device(document: Document, file: InventoryFile, name: str, entry: Entry) ->
         meter=_meter(folder, given.get("meter")),
         power_cycle=tuple(given.get("power_cycle", ())),
         power_mode=given.get("power_mode", ""),
+        tune=given.get("tune", default.tune),
+        cool_to_c=given.get("cool_to_c"),
     )
 
 

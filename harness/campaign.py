@@ -19,6 +19,7 @@ from harness.loop import Loop
 from harness.progress import Progress
 from harness.store import Run, Store
 from harness.suite import Suite
+from harness.summary import publish
 from harness.tables import device_names, tables
 from quantizers.atomic import atomic
 
@@ -128,12 +129,11 @@ def open_store(out: Path, must_exist: bool = False) -> Store:
 
 
 def git_commit() -> str | None:
-    """The commit of the bench itself, when it runs from a checkout."""
+    """The commit of the bench itself when it runs from a checkout, with `-dirty` when files differ from it."""
     root = Path(__file__).resolve().parents[1]
+    command = ["git", "-C", str(root), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        done = subprocess.run(
-            ["git", "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False, timeout=10
-        )
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
@@ -166,6 +166,7 @@ def _measure(
     except BaseException:
         store.end_run(run_id, "failed")
         raise
+    publish(store, run_id)
     store.end_run(run_id, "failed" if loop.failures else "finished")
     run = store.run(run_id)
     with progress.step("report"):

@@ -10,6 +10,7 @@ from devices.session import Session
 
 MIN_TICKS = 10
 """Ticks of each core that a share needs to mean something: 0.1 s at the usual 100 ticks a second."""
+_SWAPPED = re.compile(r"^pswp(?:in|out) ([0-9]{1,18})$", re.MULTILINE)
 _CORE_LINE = re.compile(r"cpu\d+ ")
 
 
@@ -24,15 +25,18 @@ class CpuTimes:
     load: float
     """Runnable processes, mean of the last minute."""
 
+    swapped_pages: int = 0
+    """Read from and written to swap."""
+
 
 def read_cpu_times(session: Session) -> CpuTimes | None:
     """None where the device does not tell (Android hides /proc/stat from applications)."""
-    completed = session.run(["cat", "/proc/loadavg", "/proc/stat"], timeout_s=20)
+    completed = session.run(["cat", "/proc/loadavg", "/proc/stat", "/proc/vmstat"], timeout_s=20)
     return parse_cpu_times(completed.stdout)
 
 
 def parse_cpu_times(text: str) -> CpuTimes | None:
-    """From the text of /proc/loadavg and /proc/stat, in this order (proc(5))."""
+    """From the text of /proc/loadavg, /proc/stat and /proc/vmstat, in this order (proc(5))."""
     lines = text.splitlines()
     totals = next((line.split()[1:] for line in lines if line.startswith("cpu ")), [])
     try:
@@ -41,7 +45,8 @@ def parse_cpu_times(text: str) -> CpuTimes | None:
     except (ValueError, IndexError):
         return None
     cores = sum(_CORE_LINE.match(line) is not None for line in lines)
-    return CpuTimes(user + nice + system + irq + softirq, idle + iowait, steal, cores, load)
+    swapped = sum(map(int, _SWAPPED.findall(text)))
+    return CpuTimes(user + nice + system + irq + softirq, idle + iowait, steal, cores, load, swapped)
 
 
 def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mapping[str, Any]:
@@ -50,15 +55,16 @@ def conditions_between(before: CpuTimes | None, after: CpuTimes | None) -> Mappi
         return {}
     busy, idle, steal = after.busy - before.busy, after.idle - before.idle, after.steal - before.steal
     total = busy + idle + steal
+    swapped = {"swapped_pages": pages} if (pages := after.swapped_pages - before.swapped_pages) else {}
     if not before.cores or total < MIN_TICKS * before.cores:
-        return {"load_before": before.load}
+        return {"load_before": before.load} | swapped
     share = before.cores / total
     return {
         "load_before": before.load,
         "cores": before.cores,
         "busy_cores": round(busy * share, 3),
         "steal_cores": round(steal * share, 3),
-    }
+    } | swapped
 
 
 def heat_between(before: Snapshot | None, after: Snapshot | None) -> Mapping[str, Any]:

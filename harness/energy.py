@@ -147,6 +147,13 @@ def _idles(idle: Iterable[Sequence[Measurement]], watch: Watch) -> list[Idle | U
     return found
 
 
+def idle_watts(idle: Iterable[Sequence[Measurement]], watch: Watch) -> float | str:
+    """Mean power over all launches of idle jobs, or why it is not known."""
+    found = _idles(idle, watch)
+    unknown = [one.reason for one in found if isinstance(one, Unknown)]
+    return unknown[0] if unknown else fmean(one.watts for one in found if isinstance(one, Idle))
+
+
 def _idle(total: _Total | Unknown, spans: Spans) -> Idle | Unknown:
     if isinstance(total, Unknown):
         return total

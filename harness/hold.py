@@ -18,11 +18,14 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from devices.errors import ConnectionLost, DeviceError
+from devices.errors import CommandError, ConnectionLost, DeviceError
+from devices.families import FAMILIES
 from devices.families.base import Setting
+from devices.families.gather import Unavailable
 from devices.session import Session
 from devices.transport.base import Conversation
 from harness.errors import DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError
+from harness.stats.align import Exchange
 from harness.store import Store
 from harness.store.leases import Lease
 
@@ -43,7 +46,11 @@ def holder_name(run_id: str) -> str:
 class Held:
     """A device that is ours; `environment` makes the launches of the agent end with the lease."""
 
-    def __init__(self, store: Store, lease: Lease, path: str, conversation: Conversation) -> None:
+    def __init__(
+        self, store: Store, lease: Lease, path: str, conversation: Conversation, recovered: Mapping[str, Any]
+    ) -> None:
+        self.recovered = recovered
+        """The agent's event of that name: what a killed holder had left, and was undone. Empty: nothing was left."""
         self._store, self._lease = store, lease
         self._path, self._conversation = path, conversation
         self._lost = ""
@@ -76,6 +83,12 @@ class Held:
             run(list(setting.command))
         if setting.path:
             self._done(setting, self._ask("write", setting.path, setting.value))
+
+    def exchange(self) -> Exchange:
+        """Ask the device for its time, between two readings of ours: ties its clock to this machine's."""
+        sent = time.monotonic()
+        answer = self._ask("beat")
+        return Exchange(sent, float(answer["t"]) * 1e-9, time.monotonic())
 
     def end(self) -> list[str]:
         """Give the device back; returns what could not be restored."""
@@ -133,6 +146,26 @@ def hold(session: Session, store: Store, agent: str, holder: str) -> Iterator[He
         held.end()
 
 
+def set_mode(session: Session, held: Held, mode: str) -> bool:
+    """Bring a held device into a power mode; False when it is in it already.
+
+    Raises UnsupportedError: to measure in another mode than the one asked for would answer another question.
+    """
+    name, family = session.device.name, FAMILIES[session.device.family]
+    try:
+        setting = family.mode(session, mode)
+        if setting is None:
+            return False
+        held.set(setting, lambda argv: session.run(argv).check())
+    except (Unavailable, CommandError) as error:
+        raise UnsupportedError(f"{name}: power mode {mode!r} cannot be set: {error}") from error
+    # A mode that wants a reboot asks for it and changes nothing; nobody answers.
+    if family.mode(session, mode) is not None:
+        command = " ".join(setting.command).replace("sudo -n", "sudo")
+        raise UnsupportedError(f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES")
+    return True
+
+
 def take(session: Session, store: Store, agent: str, holder: str) -> Held:
     """As `hold`; whoever calls this calls `Held.end`."""
     path = f"{session.root}/lease"
@@ -141,9 +174,9 @@ def take(session: Session, store: Store, agent: str, holder: str) -> Held:
     while True:
         conversation = session.converse(_argv(agent, path, lease))
         try:
-            answer = _granted(conversation)
+            answer, recovered = _granted(conversation)
             if answer["event"] == "held":
-                return Held(store, lease, path, conversation)
+                return Held(store, lease, path, conversation, recovered)
             conversation.close()
             lease = _after_refusal(answer, store, lease, deadline)
         except BaseException:
@@ -171,11 +204,12 @@ def _argv(agent: str, path: str, lease: Lease) -> list[str]:
     return [agent, "lease", "--file", path, "--fence", fence, "--holder", lease.holder, "--ttl-ms", ttl_ms]
 
 
-def _granted(conversation: Conversation) -> dict[str, Any]:
-    """The event that says yes or no; what a former holder left is undone before."""
+def _granted(conversation: Conversation) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The event that says yes or no, and the one before it that tells what a former holder left and was undone."""
+    recovered: dict[str, Any] = {}
     while (answer := read_event(conversation, ANSWER_S))["event"] not in ("held", "refused"):
-        pass
-    return answer
+        recovered = answer
+    return answer, recovered
 
 
 def _after_refusal(answer: Mapping[str, Any], store: Store, lease: Lease, deadline: float) -> Lease:

@@ -192,14 +192,14 @@ class Host:
         return windows(tokens, self.window, max(1, min(count, len(tokens) // self.window)))
 
     def _folder(self, kind: str, *made_from: Any) -> Path:
-        content = canonical_json([CACHE_VERSION, _quantizer_sources(), kind, *made_from])
+        content = canonical_json([CACHE_VERSION, quantizer_sources(), kind, *made_from])
         folder = self._home / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
 
 @memoized
-def _quantizer_sources() -> str:
+def quantizer_sources() -> str:
     """One hash over the Python sources of the quantizers."""
     import quantizers
 

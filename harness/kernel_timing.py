@@ -8,11 +8,14 @@ from typing import Literal
 from devices.device import Device
 from harness.campaign import bench_version, git_commit, open_store
 from harness.costs import CostTable, Operator
+from harness.hold import holder_name
 from harness.probes.latency import mm_job
 from harness.progress import Progress
 from harness.records import record_device
 from harness.scheduler import DeviceWork, run_jobs
+from harness.session_protocol import Rules
 from harness.station import open_station
+from harness.summary import publish
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ def time_products(
     device: Device, products: Products, out: Path, command: str, progress: Progress
 ) -> Sequence[Operator]:
     """One measured operator for each case; raises the error of the job when the device cannot do it."""
-    with progress.step(f"{device.name}: facts and agent") as advance:
-        station = open_station(device, advance)
     store = open_store(out)
+    with progress.step(f"{device.name}: facts and agent") as advance:
+        station = open_station(device, advance, store, holder_name("bench kernels"))
     run_id = store.begin_run(device.name, command, {"cases": list(products.cases)}, git_commit(), bench_version())
     record_device(store, run_id, station.identity, station.name, station.agent.sha256, station.facts)
     job = mm_job(
@@ -53,7 +56,9 @@ def time_products(
             run_id,
             [station.agent],
             progress=lambda event: advance(event.done, event.total, event.message),
+            rules=Rules(),
         )
+    publish(store, run_id)
     store.end_run(run_id, "failed" if outcome.error else "finished")
     if outcome.error:
         raise outcome.error

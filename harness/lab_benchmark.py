@@ -1,4 +1,8 @@
-"""Lab benchmark: how fast the path to a device is, on virtual boards: connect, start, upload, many at once."""
+"""Lab benchmark: how fast the path to a device is, on virtual boards: connect, start, upload, many at once.
+
+figures = run_benchmark(32, progress)
+write_page(figures, {"command": "bench lab benchmark"}, Path("site"))
+"""
 
 import os
 import shutil
@@ -6,23 +10,27 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from devices import Device, Session, open_session
+from devices import LOCAL, Device, Session, open_session
 from devices.device import Target
 from devices.virtual.lab import Lab, VirtualBoard
 from harness.artifact import Artifact
 from harness.build import build_agent
+from harness.campaign import bench_version, git_commit
 from harness.deploy import deploy
 from harness.errors import InfrastructureError
 from harness.probes.latency import mm_job
 from harness.progress import Progress
 from harness.scheduler import DeviceWork, run_jobs
 from harness.store import Store
+from quantizers.atomic import atomic
 
 REPEATS = 9
+PAGE = "lab-benchmark.html"
 UPLOAD_BYTES = 50 << 20
 BOARD = "pi5"
 CASE = "w4a8g32:64x64:1"
@@ -66,12 +74,49 @@ def run_benchmark(sessions: int, progress: Progress) -> list[Figure]:
     return figures
 
 
+def write_page(figures: Sequence[Figure], facts: Mapping[str, str], out: Path) -> Path:
+    """The page of the last benchmark in the folder of the reports; `facts` are added to those of this machine."""
+    from pandas import DataFrame
+
+    from reports.promises import render_promises
+
+    shown = [
+        {
+            "name": one.name,
+            "unit": one.unit.replace("ratio", "\N{MULTIPLICATION SIGN}"),
+            "value": one.value,
+            "limit": one.limit,
+            "bound": "at least" if one.least else "at most",
+            "verdict": "kept" if one.kept else "missed",
+            "detail": one.detail,
+        }
+        for one in figures
+    ]
+    host = DataFrame({**_host_facts(), **facts}.items(), columns=["fact", "value"])
+    with atomic(out / PAGE) as temporary:
+        page = render_promises({"figures": DataFrame(shown), "host": host}, "Virtual lab: the path to a device")
+        temporary.write_text(page, encoding="utf-8")
+    return out / PAGE
+
+
+def _host_facts() -> dict[str, str]:
+    with open_session(LOCAL) as session:
+        facts = session.facts()
+    return {
+        "measured": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        "machine": f"{len(facts.cores)} cores of {facts.cpu_model or facts.arch or 'an unknown processor'}",
+        "kernel": facts.kernel or "",
+        "load afterwards": "" if facts.load_1min is None else f"{facts.load_1min:g}",
+        "bench": " ".join(filter(None, (bench_version(), git_commit()))),
+    }
+
+
 def _connecting(device: Device) -> list[Figure]:
     def connect() -> None:
         with open_session(device) as session:
             session.facts()
 
-    return [Figure("connection plus facts", "s", _median(connect), 1.0, detail="median of new connections")]
+    return [Figure("connection plus facts", "s", _median(connect), 1.0, detail=f"median of {REPEATS} new connections")]
 
 
 def _starting(device: Device, agent: Artifact) -> list[Figure]:

@@ -24,12 +24,16 @@ SPIN_MS = 20
 
 
 def run_launch(
-    session: Session, job: Job, paths: Mapping[str, str], environment: Mapping[str, str] | None = None
+    session: Session,
+    job: Job,
+    paths: Mapping[str, str],
+    environment: Mapping[str, str] | None = None,
+    known: Mapping[str, Any] | None = None,
 ) -> list[Measurement]:
     """The measurements of one launch of `job`; `paths` maps a role of `job.artifacts` to the file on the device.
 
-    Their context has the command, the start, and what else the device did. Raises BenchError as Probe.parse does, and
-    DeviceError.
+    Their context has what is `known` already, the command, the start, and what else the device did. Raises BenchError
+    as Probe.parse does, and DeviceError.
     """
     probe = PROBES[job.probe]
     argv = probe.argv(job, paths)
@@ -42,7 +46,7 @@ def run_launch(
     after = read_cpu_times(session)
     shot_after = session.snapshot() if probe.timed else None
     measurements = _parse(probe, job, completed)
-    context = {"command": join(argv), "started": started} | dict(conditions_between(before, after))
+    context = dict(known or {}) | {"command": join(argv), "started": started} | dict(conditions_between(before, after))
     context |= {f"{name}_before": value for name, value in mhz_before.items()}
     context |= {f"{name}_after": value for name, value in mhz_after.items()}
     context |= heat_between(shot_before, shot_after)
@@ -66,5 +70,6 @@ def _mhz(session: Session, job: Job, paths: Mapping[str, str]) -> dict[str, Any]
     completed = session.run(spin_argv(paths["agent"], cpus[0], SPIN_MS), timeout_s=60)
     # The check is about the measurement, and no reason to lose it.
     with suppress(InfrastructureError):
-        return {"mhz": read_spin(completed.stdout.splitlines()).mhz}
+        line = read_spin(completed.stdout.splitlines())
+        return {"mhz": line.mhz} | ({"mhz_claimed": line.claimed_mhz} if line.claimed_mhz else {})
     return {}

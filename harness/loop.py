@@ -24,7 +24,8 @@ from harness.allocate.solve import keeps
 from harness.artifact import Artifact
 from harness.costs import CostTable, phase_ms
 from harness.errors import BenchError, InfrastructureError
-from harness.health import GOLDEN_EVERY
+from harness.golden_model import golden_model
+from harness.hold import holder_name
 from harness.host import Host, SensitivityRow
 from harness.job import Job
 from harness.plans import plan_of
@@ -42,6 +43,7 @@ from harness.records import (
     record_sensitivity,
 )
 from harness.scheduler import DeviceWork, Event, run_jobs
+from harness.session_protocol import Rules
 from harness.station import Station, open_station
 from harness.stats.windows import mean_over_windows
 from harness.store import Store, StoredMeasurement
@@ -75,6 +77,7 @@ class Loop:
         self.suite, self.host, self.store, self.run_id, self.progress = suite, host, store, run_id, progress
         self.failures: dict[str, Exception] = {}
         self._files: dict[str, Artifact] = {}
+        self._rules = Rules(golden_model=golden_model())
 
     def run(self, devices: Iterable[Device]) -> None:
         """All steps. KeyboardInterrupt leaves what was measured in the store."""
@@ -93,7 +96,11 @@ class Loop:
 
     def _open(self, devices: Iterable[Device]) -> list[Station]:
         with self.progress.step("devices and their agents") as advance:
-            opened = [self._guarded(device.name, partial(open_station, device, advance)) for device in devices]
+            holder = holder_name(self.run_id)
+            opened = [
+                self._guarded(device.name, partial(open_station, device, advance, self.store, holder))
+                for device in devices
+            ]
         stations = [station for station in opened if station is not None]
         for station in stations:
             self._keep(station.agent)
@@ -167,15 +174,18 @@ class Loop:
         A device is a failure when it broke, or answers nothing; one that cannot run some of the models goes on.
         """
         work = [DeviceWork(state.station.device, tuple(jobs[state.name])) for state in states]
+        events = _Sum(advance)
         outcomes = run_jobs(
             work,
             self.store,
             self.run_id,
             self._files.values(),
-            progress=_Sum(advance),
+            progress=events,
             seed=self.suite.seed,
-            golden_every=GOLDEN_EVERY,
+            rules=self._rules,
         )
+        for note in events.notes:
+            self.progress.note(note)
         for state in states:
             mine = [outcome for outcome in outcomes if outcome.device == state.name]
             failed = [outcome.error for outcome in mine if outcome.error is not None]
@@ -275,9 +285,13 @@ class _Sum:
     def __init__(self, advance: Advance) -> None:
         self._advance, self._lock = advance, threading.Lock()
         self._of: dict[str, tuple[int, int]] = {}
+        self.notes: list[str] = []
 
     def __call__(self, event: Event) -> None:
         with self._lock:
+            if event.kind == "session":
+                self.notes.append(f"{event.device}: {event.message}")
+                return
             self._of[event.device] = event.done, event.total
             done, total = (sum(column) for column in zip(*self._of.values(), strict=True))
             self._advance(done, total, f"{event.device}: {event.message or event.job.probe}")

@@ -4,6 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+RAW_METRICS = frozenset(
+    {"watch_begin", "watch_end", "watch", "signature", "span", "work", "meter_time", "meter", "exchange"}
+)
+"""No results, but what energy is computed from (harness/energy.py): NaN in them is what could not be read."""
+POWER_METRICS = frozenset({"energy", "net_energy", "power", "peak_power", "edp"})
+"""Computed from raw metrics when read, never stored."""
+
 
 @dataclass(frozen=True)
 class Measurement:

@@ -6,6 +6,7 @@ import devices
 from harness.artifact import Artifact
 from harness.engine import run_on_threads
 from harness.hold import holder_name
+from harness.session_protocol import Rules
 from harness.store import Store
 from harness.worker import DeviceWork, Event, OpenSession, Outcome, Progress, Settings, Worker
 
@@ -28,21 +29,20 @@ def run_jobs(
     seed: int = 0,
     attempts: int = ATTEMPTS,
     retry_pause_s: float = RETRY_PAUSE_S,
-    golden_every: int = 0,
+    rules: Rules | None = None,
 ) -> list[Outcome]:
     """Ask every job that the store has not answered, all devices at once; each launch is stored as soon as it ended.
 
     `artifacts` are the files that the jobs name. The jobs of one probe are asked in rounds, one launch of each, in a
     random order that `seed` fixes, so that drift (heat, load) meets all alike. KeyboardInterrupt is raised after the
-    current launches are stored; a later call with the same jobs goes on from there. With `golden_every` the health of a
-    device is checked (harness/health.py) before its first launch and after every so many.
+    current launches are stored; a later call with the same jobs goes on from there. With `rules` every device is
+    prepared before its first launch and looked at again after the last (harness/session_protocol.py).
     """
-    by_hash = {artifact.sha256: artifact for artifact in artifacts}
+    own = (rules.golden_model.model, rules.golden_model.tokens) if rules and rules.golden_model else ()
+    by_hash = {artifact.sha256: artifact for artifact in (*artifacts, *own)}
     _check(work, by_hash)
     holder = holder_name(run_id)
-    settings = Settings(
-        store, run_id, holder, by_hash, progress, open_session, seed, attempts, retry_pause_s, golden_every
-    )
+    settings = Settings(store, run_id, holder, by_hash, progress, open_session, seed, attempts, retry_pause_s, rules)
     workers = {each.device.name: Worker(each, settings) for each in work}
     results = run_on_threads({name: worker.run for name, worker in workers.items()})
     for result in results.values():

@@ -57,6 +57,11 @@ class Suite(BaseModel):
     decode: int = Field(64, ge=1, le=65536)
     iterations: int = Field(5, ge=1, le=10_000)
     launches: int = Field(6, ge=1, le=1000)
+    energy: bool = True
+    """Whether joules are measured too, on devices that have a sensor or a meter."""
+    energy_ms: int = Field(2000, ge=100, le=3_600_000)
+    """The shortest window of a launch whose energy is measured; a slow sensor gets a longer one."""
+    energy_launches: int = Field(5, ge=1, le=1000)
     threads: int = Field(1, ge=1, le=256)
     rounds: int = Field(3, ge=1, le=10)
     """Deployments of an allocated model at most: measure, refit, allocate again."""

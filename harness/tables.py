@@ -6,12 +6,13 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from harness import records
+from harness.consumption import consumption, is_result
 from harness.costs import CostTable, Operator, phase_ms
 from harness.health import is_golden
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.records import DeviceRecord, ModelRecord
-from harness.stats.launches import Estimate
+from harness.stats.launches import Estimate, estimate
 from harness.stats.windows import mean_over_windows, perplexity
 from harness.store import Run, Store, StoredMeasurement
 from harness.verdict import judge
@@ -55,7 +56,8 @@ class View:
         self.run = run
         # The last one: a device may have come back with another kernel or governor.
         self.record = [record for record in records.devices_of(stored) if record.name == device][-1]
-        self.measured = [s for s in stored if _is_reported(s.job) and _is_of(s, self.record)]
+        own = [s for s in stored if _is_reported(s.job) and _is_of(s, self.record)]
+        self.measured = [s for s in (*own, *consumption(own)) if is_result(s.measurement)]
         self.costs = CostTable.of(self.measured)
         self.sensitivity = records.sensitivity_of(stored)
         self.models = [model for model in records.models_of(stored) if model.device in (None, device)]
@@ -133,7 +135,7 @@ class View:
             "verdict": verdict,
             "reasons": reasons,
         }
-        return row | _scores(mine) | _times(mine)
+        return row | _scores(mine) | _times(mine) | _energy(mine)
 
     def _layer_row(self, name: str, scheme: str, kl: float | None) -> Row:
         shape = self.shapes[name]
@@ -189,6 +191,22 @@ def _times(mine: Iterable[StoredMeasurement]) -> Row:
             time = phase_ms(s.measurement)
             speed = time.per(tokens if phase == "prefill" else 1, 1e-3)
             row |= {f"{phase}_ms": time.value} | _interval(f"{phase}_tps", f"{phase}_tps", speed)
+    return row
+
+
+def _energy(mine: Iterable[StoredMeasurement]) -> Row:
+    """Of decoding: joules a token as measured and without idle power, mean power, and where the sensor sits."""
+    row: Row = dict.fromkeys(("decode_j", "decode_j_low", "decode_j_high", "decode_net_j", "decode_w", "boundary"))
+    for s in mine:
+        measurement = s.measurement
+        if measurement.subject.get("phase") != "decode" or not measurement.launches:
+            continue
+        if measurement.metric == "energy":
+            row |= _interval("decode_j", "decode_j", estimate(measurement.launches))
+            row["boundary"] = f"{measurement.context['sensor']}: {measurement.context['boundary']}"
+        if measurement.metric in ("net_energy", "power"):
+            column = "decode_net_j" if measurement.metric == "net_energy" else "decode_w"
+            row[column] = estimate(measurement.launches).value
     return row
 
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 from devices.device import Device
@@ -22,11 +23,13 @@ from harness.errors import (
     UnsupportedError,
     UsageError,
 )
-from harness.health import GOLDEN_EVERY, UNFIT, assess, forgiven, golden_job, golden_times, refusal
+from harness.health import UNFIT, assess, forgiven, golden_times, refusal
 from harness.hold import Held, take
 from harness.job import Job
 from harness.launch import run_launch
 from harness.measurement import Measurement
+from harness.metered import run_metered
+from harness.session_protocol import Rules, SessionProtocol
 from harness.store import Store
 from harness.store.leases import Lease
 
@@ -39,8 +42,10 @@ FINAL = (UsageError, UnsupportedError, HostKeyError, InventoryError, CommandTime
 POWER_CYCLE_S = 120.0
 """The longest that the command may take which switches a device off and on."""
 
+PAIR = 2
+
 Status = Literal["measured", "skipped", "failed"]
-EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried"]
+EventKind = Literal["started", "launched", "finished", "skipped", "failed", "retried", "step", "session"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,8 @@ class DeviceWork:
 
     device: Device
     jobs: tuple[Job, ...]
+    paired: bool = False
+    """Two jobs are asked in blocks A B B A or B A A B, so that launch 2i and 2i + 1 of both belong together."""
 
 
 @dataclass(frozen=True)
@@ -91,8 +98,8 @@ class Settings:
     seed: int
     attempts: int
     retry_pause_s: float
-    golden_every: int = GOLDEN_EVERY
-    """Launches between two checks of a device's health; 0: never."""
+    rules: Rules | None = None
+    """What is done around the launches; None: they are asked as they come."""
 
 
 class _DeviceGone(Exception):
@@ -108,13 +115,14 @@ class Worker:
 
     def __init__(self, work: DeviceWork, settings: Settings) -> None:
         self.outcomes: list[Outcome] = []
-        self._device = work.device
+        self._device, self._paired = work.device, work.paired
         self._jobs = list({job.key: job for job in work.jobs}.values())
         self._settings = settings
         # The name in the seed: devices do not all follow one order.
         self._random = random.Random(f"{settings.seed} {work.device.name}")
         self._session: Session | None = None
         self._held: Held | None = None
+        self._protocol: SessionProtocol | None = None
         self._cycle = work.device.power_cycle
         self._paths: dict[str, str] = {}
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
@@ -130,11 +138,11 @@ class Worker:
                 self._refuse_unfit()
             for group in _by_probe(todo):
                 self._run_group(group, stop)
-            self._collect()
+            self._close()
         except _DeviceGone as gone:
             self._give_up(todo, gone.error)
         finally:
-            self._disconnect()
+            self._disconnect("the run was stopped")
 
     def _skip(self, job: Job) -> bool:
         """Whether the job is answered; counts what is already there."""
@@ -148,13 +156,16 @@ class Worker:
     def _run_group(self, jobs: Sequence[Job], stop: threading.Event) -> None:
         pending = list(jobs)
         while pending:
-            self._random.shuffle(pending)
-            for job in list(pending):
+            for job in self._round(pending):
                 if stop.is_set():
                     return
-                self._check_health(job)
-                if self._launch(job, stop):
+                if job in pending and self._launch(job, stop):
                     pending.remove(job)
+
+    def _round(self, pending: Sequence[Job]) -> list[Job]:
+        """One launch of each, in random order; of a pair, two of each, so that what drifts meets both alike."""
+        order = self._random.sample(pending, len(pending))
+        return [*order, *reversed(order)] if self._paired and len(order) == PAIR else order
 
     def _launch(self, job: Job, stop: threading.Event) -> bool:
         """One launch; whether the job is settled with it."""
@@ -175,7 +186,10 @@ class Worker:
         """Measure and store; every failed attempt is stored as well."""
         for attempt in range(1, self._settings.attempts + 1):
             try:
-                return self._measure(job, attempt)
+                self._open(job)
+                self._check_health()
+                self._ask(job, attempt)
+                return
             except (BenchError, DeviceError) as error:
                 failure = _as_bench_error(error, self._device)
                 self._store(job, [_failed(job, failure)], attempt)
@@ -183,49 +197,54 @@ class Worker:
                 stop.wait(self._settings.retry_pause_s * 2 ** (attempt - 1))
         raise AssertionError("the last attempt raises")
 
-    def _measure(self, job: Job, attempt: int = 1) -> None:
-        session = self._connect()
-        paths = self._deploy(session, job)
-        held = self._hold(session, paths["agent"])
-        measurements = run_launch(session, job, paths, held.environment)
-        held.check()
-        self._store(job, measurements, attempt, held.lease)
+    def _ask(self, job: Job, attempt: int = 1) -> list[Measurement]:
+        """One launch on the device, which is open and ours, stored."""
+        if self._session is None or self._held is None:
+            raise AssertionError("expected an open device")
+        known = self._protocol.context if self._protocol else {}
+        paths = self._deploy(self._session, job)
+        launch = partial(run_launch, self._session, job, paths, self._held.environment, known)
+        measurements = run_metered(self._session, self._held, job, launch) if "meter" in job.params else launch()
+        self._held.check()
+        self._store(job, measurements, attempt, self._held.lease)
+        return measurements
 
     def _refuse_unfit(self) -> None:
         health = self._settings.store.health(self._device.name)
         if health.state in UNFIT:
             raise _DeviceGone(DeviceUnfit(refusal(health)))
 
-    def _check_health(self, job: Job) -> None:
-        """The golden kernel when it is due, on the device of `job`; raises _DeviceGone when that is unfit after it."""
-        golden = golden_job(job)
-        if not self._settings.golden_every or golden is None:
+    def _check_health(self) -> None:
+        """The golden kernel when it is due; raises _DeviceGone when the device is unfit after it."""
+        if self._protocol is None or self._protocol.golden is None or not self._protocol.rules.golden_every:
             return
         if self._until_golden == 0:
-            self._until_golden = self._settings.golden_every
-            if self._measure_golden(golden):
-                self._note_health(golden)
-            self._refuse_unfit()
+            self._until_golden = self._protocol.rules.golden_every
+            self._ask_own(self._protocol.golden)
+            self._note_health(self._protocol.golden)
         self._until_golden -= 1
 
-    def _measure_golden(self, golden: Job) -> bool:
-        """Whether it was measured. What prevents it, prevents the next job too, which has the attempts for that."""
+    def _ask_own(self, golden: Job) -> list[Measurement]:
+        """A launch of the protocol's own. Its failures are stored under it; only those of the device are raised."""
         try:
-            self._measure(golden)
+            return self._ask(golden)
         except (BenchError, DeviceError) as error:
             self._store(golden, [_failed(golden, _as_bench_error(error, self._device))])
             if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
-                self._disconnect()
-            return False
-        return True
+                raise
+            return []
 
     def _note_health(self, golden: Job) -> None:
         store, name = self._settings.store, self._device.name
         known = store.health(name)
         found = assess(*golden_times(store, golden, forgiven(store.health_history(name))))
+        if self._protocol and self._protocol.computes and self._protocol.computes.state in UNFIT:
+            # Who computes something else is not asked how fast.
+            found = self._protocol.computes
         # What a person took out of service stays so; and not to know is no news.
         if known.state not in UNFIT and found.state not in ("unknown", known.state):
             store.set_health(name, found.state, found.reason, self._settings.run_id)
+        self._refuse_unfit()
 
     def _after_failure(self, job: Job, error: Exception, failure: BenchError, last: bool) -> None:
         """Raise what ends the attempts, if something does."""
@@ -233,7 +252,7 @@ class Worker:
         unreached = self._session is None or isinstance(error, DeviceBusy)
         final = isinstance(error, FINAL)
         if isinstance(error, DeviceError | LeaseLost | DeviceBusy):
-            self._disconnect()
+            self._disconnect(str(failure))
         if unreached and not (last or final):
             # Only where connecting failed: a connection that broke is first tried again.
             self._power_cycle()
@@ -258,16 +277,55 @@ class Worker:
             self._session = self._settings.open_session(self._device)
         return self._session
 
-    def _hold(self, session: Session, agent: str) -> Held:
-        """The device is taken when it is first needed, and kept until the connection ends."""
-        if self._held is None:
-            self._held = take(session, self._settings.store, agent, self._settings.holder)
-        return self._held
+    def _open(self, job: Job) -> None:
+        """The device is reached, taken and prepared when it is first needed, and kept until the connection ends."""
+        if self._held is not None:
+            return
+        session, store = self._connect(), self._settings.store
+        self._held = take(session, store, self._deploy(session, job)["agent"], self._settings.holder)
+        if self._settings.rules is None:
+            return
+        tell = partial(self._tell, "step", job)
+        self._protocol = SessionProtocol(
+            session,
+            self._held,
+            store,
+            self._settings.run_id,
+            job,
+            self._ask_own,
+            tell,
+            self._settings.rules,
+            next((one for one in self._jobs if one.probe == "energy"), None),
+        )
+        try:
+            self._protocol.open()
+        except UnsupportedError as error:
+            # What cannot be prepared as the inventory wants it is asked nothing at all.
+            self._disconnect(str(error))
+            raise
+        self._until_golden = self._settings.rules.golden_every if self._settings.rules.golden_launches else 0
+        if self._protocol.golden is not None:
+            self._note_health(self._protocol.golden)
 
-    def _disconnect(self) -> None:
+    def _close(self) -> None:
+        """The orderly end: what belongs after the launches. Nothing measured is lost if it fails."""
+        self._collect()
+        protocol, self._protocol = self._protocol, None
+        if protocol is None:
+            return
+        with suppress(BenchError, DeviceError):
+            protocol.close()
+        self._held = None
+        self._tell("session", protocol.asked, protocol.summary())
+        if protocol.golden is not None:
+            self._note_health(protocol.golden)
+
+    def _disconnect(self, reason: str) -> None:
         if self._held is not None:
             self._held.end()
-        self._held = None
+        if self._protocol is not None:
+            self._protocol.abandon(reason)
+        self._held = self._protocol = None
         if self._session is not None:
             # The connection may be the very thing that broke.
             with suppress(DeviceError, OSError):

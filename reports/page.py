@@ -9,10 +9,8 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
 import plotly.offline
 from markupsafe import Markup
@@ -22,8 +20,7 @@ from reports.figures import FIGURES
 from reports.figures.base import Chart
 from reports.sheet import sheet
 from reports.tables import read, text
-
-_HERE = Path(__file__).parent
+from reports.templates import HERE, fill
 
 SECTIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
     "latency": (
@@ -63,22 +60,12 @@ def render(tables: Mapping[str, pd.DataFrame], title: str) -> str:
     known = read(tables)
     drawn = {name: chart.figure(known) for charts in FIGURES.values() for name, chart in charts.items()}
     figures = {name: _plain(figure) for name, figure in drawn.items() if figure is not None}
-    scripts = [Markup(plotly.offline.get_plotlyjs()), Markup((_HERE / "page.js").read_text(encoding="utf-8"))]
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    scripts = [Markup(plotly.offline.get_plotlyjs()), Markup((HERE / "page.js").read_text(encoding="utf-8"))]
+    return fill(
+        "page.html",
         title=text(title),
         policy=_policy(scripts),
-        style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
         scripts=scripts,
-        light=theme.LIGHT,
-        dark=theme.DARK,
-        font=Markup(theme.FONT),
         data=_json({"figures": figures, "templates": {name: theme.template(t) for name, t in theme.THEMES.items()}}),
         run=_first(known["run"]),
         cards=headlines.cards(known["models"]),

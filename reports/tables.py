@@ -52,6 +52,12 @@ COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "decode_ms": (NUMBER, "measured time per decoded token, ms"),
         "predicted_prefill_ms": (NUMBER, "prefill time that the cost table predicts, ms"),
         "predicted_decode_ms": (NUMBER, "time per token that the cost table predicts, ms"),
+        "decode_j": (NUMBER, "energy per decoded token as the sensor gives it, J"),
+        "decode_j_low": (NUMBER, _INTERVAL),
+        "decode_j_high": (NUMBER, _INTERVAL),
+        "decode_net_j": (NUMBER, "the same without what the idle device takes, J"),
+        "decode_w": (NUMBER, "mean power while decoding, W"),
+        "boundary": (TEXT, "sensor, and what its power includes"),
         "verdict": (TEXT, "`valid`, `suspect` or `invalid`"),
         "reasons": (TEXT, "why the verdict is not `valid`"),
     },
@@ -114,16 +120,20 @@ class TableError(ValueError):
     """A table that cannot be reported; the message names the table and the column."""
 
 
-def read(tables: Mapping[str, pd.DataFrame]) -> dict[str, pd.DataFrame]:
+Columns = Mapping[str, Mapping[str, tuple[str, str]]]
+"""Table -> column -> (NUMBER or TEXT, meaning)."""
+
+
+def read(tables: Mapping[str, pd.DataFrame], columns: Columns = COLUMNS) -> dict[str, pd.DataFrame]:
     """All documented tables with exactly their columns: numbers as finite float64 or NaN, text as str ("" if absent).
 
     A missing table comes back empty and unknown columns are dropped. Raises TableError for an unknown table or a
     missing column.
     """
-    unknown = sorted(set(tables) - set(COLUMNS))
+    unknown = sorted(set(tables) - set(columns))
     if unknown:
-        raise TableError(f"unknown table {unknown[0]!r}: expected {', '.join(COLUMNS)}")
-    return {name: _read(name, tables.get(name)) for name in COLUMNS}
+        raise TableError(f"unknown table {unknown[0]!r}: expected {', '.join(columns)}")
+    return {name: _read(name, tables.get(name), columns[name]) for name in columns}
 
 
 def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -131,19 +141,19 @@ def rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(column): value for column, value in row.items()} for row in frame.to_dict("records")]
 
 
-def _read(name: str, frame: pd.DataFrame | None) -> pd.DataFrame:
+def _read(name: str, frame: pd.DataFrame | None, columns: Mapping[str, tuple[str, str]]) -> pd.DataFrame:
     if frame is None or frame.empty:
-        return pd.DataFrame({column: pd.Series(dtype=_dtype(kind)) for column, (kind, _) in COLUMNS[name].items()})
-    for column in COLUMNS[name]:
+        return pd.DataFrame({column: pd.Series(dtype=_dtype(kind)) for column, (kind, _) in columns.items()})
+    for column in columns:
         if column not in frame.columns:
             found = ", ".join(map(str, frame.columns))
-            raise TableError(f"table {name!r} has no column {column!r} ({COLUMNS[name][column][1]}); found: {found}")
+            raise TableError(f"table {name!r} has no column {column!r} ({columns[column][1]}); found: {found}")
     return pd.DataFrame(
         {
             column: [_number(x) if kind is NUMBER else text(x) for x in frame[column]]
-            for column, (kind, _) in COLUMNS[name].items()
+            for column, (kind, _) in columns.items()
         }
-    ).astype({column: _dtype(kind) for column, (kind, _) in COLUMNS[name].items()})
+    ).astype({column: _dtype(kind) for column, (kind, _) in columns.items()})
 
 
 def _dtype(kind: str) -> str:

@@ -163,11 +163,17 @@ class Family(Protocol):
     sensors: Sequence[str]
     """Names of SENSORS (devices/power) that such a device may have built in; the first that has rails is taken."""
 
+    regroups: bool
+    """Whether the system itself moves programs to fewer cores when the user looks elsewhere, as Android does."""
+
     def facts(self, session: Shell) -> Facts:
         """Ask the device; raises DeviceError if it does not answer at all."""
 
     def snapshot(self, session: Shell) -> Snapshot:
         """Clocks, heat and signs of throttling now; what cannot be read is unavailable."""
+
+    def mode(self, session: Shell, name: str) -> Setting | None:
+        """What brings the device into a power mode; None when it is in it. Unavailable: it has no such mode."""
 
     def tuning(self, session: Shell) -> tuple[Setting, ...]:
         """What steadies the clocks of this device for a measurement, in order; empty where nothing can be set."""

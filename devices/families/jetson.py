@@ -20,6 +20,7 @@ from devices.families.jetson_modes import (
     clock_settings,
     power_mode,
     power_mode_conf,
+    power_mode_setting,
 )
 from devices.families.linux import (
     FACT_COMMANDS,
@@ -73,6 +74,10 @@ class Jetson(Linux):
 
     def snapshot(self, session: Shell) -> Snapshot:
         return jetson_snapshot(gather(session, _FILES, root=self.root))
+
+    def mode(self, session: Shell, name: str) -> Setting | None:
+        found = gather(session, (MODE_CONF,), MODE_COMMANDS, self.root)
+        return None if power_mode(found)[0] == name else power_mode_setting(found, name)
 
     def tuning(self, session: Shell) -> tuple[Setting, ...]:
         """jetson_clocks, or the governors where that is not installed."""

@@ -82,6 +82,7 @@ class Linux:
     """Facts that every Linux has; the other families add to them."""
 
     sensors: Sequence[str] = ("rapl", "hwmon")
+    regroups: bool = False
 
     def __init__(self, root: str = "") -> None:
         self.root = root
@@ -92,6 +93,9 @@ class Linux:
 
     def snapshot(self, session: Shell) -> Snapshot:
         return linux_snapshot(gather(session, SNAPSHOT_FILES, root=self.root))
+
+    def mode(self, session: Shell, name: str) -> Setting | None:
+        raise Unavailable("devices of this family have no power modes")
 
     def tuning(self, session: Shell) -> tuple[Setting, ...]:
         return governor_settings(gather(session, GOVERNOR_FILES, root=self.root))

@@ -78,6 +78,7 @@ class Phone(Linux):
     """One family for both transports."""
 
     sensors: Sequence[str] = ("battery",)
+    regroups: bool = True
 
     def facts(self, session: Shell) -> Facts:
         asked = {name: android("getprop", key) for name, key in _PROPERTIES.items()}

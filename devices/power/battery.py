@@ -32,7 +32,7 @@ WHOLE = "the phone with screen and radios, as its battery gives it"
 PERIOD_S = 1.0
 """Fuel gauges renew their current about once a second, some every ten."""
 _CHARGE_NOTE = "keep the charge between 30 and 80 %"
-_CALIBRATE = "unit and sign unknown: run the calibration"
+_CALIBRATE = "unit and sign unknown: run `bench calibrate`"
 # What drivers say for "cannot": INT_MIN and the like. A phone that runs never draws 0.
 _UNSUPPORTED = (-(2**31), -(2**63), 2**31 - 1, 0)
 _DISCHARGING = 3  # BatteryManager.BATTERY_STATUS_DISCHARGING

@@ -5,7 +5,7 @@ give milliamperes too, and either sign. Power tells the units apart: they differ
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 
@@ -46,10 +46,12 @@ class Calibration:
         """Raises Unavailable if it was learned for something else, or the battery is not all that feeds the phone."""
         if (reading.build, reading.source) != (self.build, self.source):
             seen = f"{reading.source} of build {reading.build or 'unknown'}"
-            raise Unavailable(f"calibrated for {self.source} of build {self.build}, found {seen}: run the calibration")
+            raise Unavailable(
+                f"calibrated for {self.source} of build {self.build}, found {seen}: run `bench calibrate`"
+            )
         current, volts = fed_by_battery(reading)
         if current * self.sign < 0:
-            raise Unavailable("the current's sign says charging, the status discharging: run the calibration again")
+            raise Unavailable("the current's sign says charging, the status discharging: run `bench calibrate` again")
         return abs(current) * UNITS[self.unit] * volts
 
     def to_json(self) -> str:
@@ -67,6 +69,15 @@ class Calibration:
         return cls(**data)
 
 
+Calibrations = Callable[[str, str], Calibration | None]
+"""calibrations(sensor, build): what was learned of a device's sensor under that build of Android, if anything."""
+
+
+def uncalibrated(sensor: str, build: str) -> Calibration | None:
+    """For who keeps no calibrations."""
+    return None
+
+
 def learn(idle: Sequence[Reading], burn: Sequence[Reading], device: str, build: str) -> Calibration:
     """The unit that makes idle and burn plausible, and the sign that discharging has; raises Unavailable."""
     readings = [*idle, *burn]
@@ -78,16 +89,22 @@ def learn(idle: Sequence[Reading], burn: Sequence[Reading], device: str, build: 
     if len({current > 0 for current, _ in pairs}) > 1:
         raise Unavailable("the current changed its sign while discharging: this fuel gauge cannot be used")
     rest, work = (median(abs(a) * v for a, v in part) for part in (pairs[: len(idle)], pairs[len(idle) :]))
+    if work <= rest:
+        seen = f"{rest:.4g} at rest, {work:.4g} at work, as current x voltage"
+        raise Unavailable(
+            f"the current does not rise with the load ({seen}): other programs ran while it should rest, its gauge is "
+            "slow, or does not measure at all; give both parts more time"
+        )
     fitting = [unit for unit, scale in UNITS.items() if _fits(rest * scale, work * scale)]
     if not fitting:
         tried = "; ".join(f"as {u}: idle {rest * s:.3g} W, burn {work * s:.3g} W" for u, s in UNITS.items())
-        wanted = f"idle of {IDLE_W[0]} to {IDLE_W[1]} W below burn of {BURN_W[0]} to {BURN_W[1]} W"
+        wanted = f"idle of {IDLE_W[0]} to {IDLE_W[1]} W and burn of {BURN_W[0]} to {BURN_W[1]} W"
         raise Unavailable(f"no unit fits: expected {wanted}; {tried}")
     return Calibration(device, build, readings[0].source, fitting[0], 1 if pairs[0][0] > 0 else -1)
 
 
 def _fits(idle_w: float, burn_w: float) -> bool:
-    return IDLE_W[0] <= idle_w <= IDLE_W[1] and BURN_W[0] <= burn_w <= BURN_W[1] and idle_w < burn_w
+    return IDLE_W[0] <= idle_w <= IDLE_W[1] and BURN_W[0] <= burn_w <= BURN_W[1]
 
 
 def fed_by_battery(reading: Reading) -> tuple[int, float]:

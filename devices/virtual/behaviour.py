@@ -18,6 +18,8 @@ PERIOD_S = 0.2
 HYSTERESIS_C = 5.0
 THROTTLED_SHARE = 0.6
 """The highest clock that heat leaves, as a share of the cluster's."""
+ROOM = "/run/virtual-board-room"
+"""The temperature around the board in °C, once somebody has written it there: how a test heats one."""
 _ARITHMETIC = (
     ast.Expression
     | ast.BinOp
@@ -70,10 +72,16 @@ class Behaviour:
 
     def advance(self, busy: float, seconds: float) -> State:
         """One step, written to the files."""
-        self._state = step(self._board.dynamics, self._state, min(busy, len(self._kinds)), seconds)
+        self._state = step(self._dynamics(), self._state, min(busy, len(self._kinds)), seconds)
         for path, text in self._values():
             _rewrite(self._root / path.lstrip("/"), text)
         return self._state
+
+    def _dynamics(self) -> Dynamics:
+        with suppress(OSError, ValueError):
+            room = float((self._root / ROOM.lstrip("/")).read_text())
+            return self._board.dynamics.model_copy(update={"ambient_c": room})
+        return self._board.dynamics
 
     def _values(self) -> Iterator[tuple[str, str]]:
         load = self._state.busy / len(self._kinds)

@@ -1,7 +1,7 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
-Commands live beside this file: run (measuring), lab (devices), trust (host keys), health, virtual (boards), make
-(agents, models, plans), results.
+Commands live beside this file: run (measuring), ab (two models in turns), lab (devices), trust (host keys), health,
+calibrate (batteries), tune, virtual (boards), make (agents, models, plans), simulate, results.
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import health, lab, make, results, run, trust, virtual
+from harness.cli import ab, calibrate, health, lab, make, results, run, simulate, trust, tune, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -30,14 +30,19 @@ app.command("devices")(lab.devices)
 app.command("doctor")(lab.doctor)
 app.command("trust")(trust.trust)
 app.command("health")(health.health)
+app.command("calibrate")(calibrate.calibrate)
 app.command("build")(make.build)
 app.command("quantize")(make.quantize)
 app.command("kernels")(make.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
+app.command("aa")(ab.aa)
+app.command("verify")(results.verify)
 app.command("report")(results.report)
+app.command("simulate")(simulate.simulate)
 app.add_typer(virtual.app, name="lab")
+app.add_typer(tune.app, name="tune")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

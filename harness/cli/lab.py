@@ -12,10 +12,13 @@ from harness.errors import BenchError, InfrastructureError
 if TYPE_CHECKING:
     from devices.check import Check
     from devices.device import Device
+    from devices.doctor import Examination
     from devices.inventory import Inventory
+    from devices.power.calibration import Calibrations
     from devices.session import Session
     from devices.survey import Sighting
     from harness.probes.info import InfoLine
+    from harness.store import Store
 
 INVENTORY = Path("inventory.yaml")
 
@@ -61,6 +64,7 @@ def doctor(
         bool, typer.Option("--fix", help="Write the sudo allow-list that the device needs; install it if we may.")
     ] = False,
     inventory: options.InventoryFile = None,
+    out: options.Out = Path("site"),
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -71,7 +75,7 @@ def doctor(
         also = " and write an allow-list for sudo there" if fix else ""
         emit([one.name for one in chosen], json, f"would check the build tools here, and {names}{also}")
         return
-    found = {"build": [_tools()]} | {one.name: _examined(one, fix) for one in chosen}
+    found = {"build": [_tools()]} | {one.name: _examined(one, fix, out) for one in chosen}
     rows = [[place, check.name, check.state, check.found] for place, checks in found.items() for check in checks]
     emit(
         {place: [vars(check) for check in checks] for place, checks in found.items()},
@@ -86,13 +90,41 @@ def doctor(
         raise typer.Exit(InfrastructureError.exit_code)
 
 
-def _examined(device: "Device", fix: bool) -> list["Check"]:
+def _examined(device: "Device", fix: bool, out: Path) -> list["Check"]:
     """The repair first: the checks then show what it did."""
     from devices.doctor import diagnose
+    from devices.families import FAMILIES
 
     agent = _Agent()
     repaired = [_allow_list(device)] if fix else []
-    return [*repaired, *diagnose(device, extra=(agent.runs, agent.features))]
+    if "battery" not in FAMILIES[device.family].sensors:
+        return [*repaired, *diagnose(device, extra=(agent.runs, agent.features))]
+    store = _known_store(out)
+    extra = (agent.runs, agent.features, _calibration(store))
+    return [*repaired, *diagnose(device, extra=extra, calibrations=_calibrations(store, device.name))]
+
+
+def _known_store(out: Path) -> "Store | None":
+    """The result database if there is one: examining makes none."""
+    from harness.campaign import DATABASE, open_store
+
+    return open_store(out) if (out / DATABASE).exists() else None
+
+
+def _calibration(store: "Store | None") -> "Examination":
+    from harness.calibration import calibration_check
+
+    def calibration(session: "Session") -> "Check":
+        return calibration_check(store, session)
+
+    return calibration
+
+
+def _calibrations(store: "Store | None", device: str) -> "Calibrations":
+    from devices.power.calibration import uncalibrated
+    from harness.calibration import stored
+
+    return uncalibrated if store is None else stored(store, device)
 
 
 def _allow_list(device: "Device") -> "Check":

@@ -1,23 +1,45 @@
-"""What was measured: `bench compare`, `bench report`."""
+"""What was measured: `bench compare`, `bench verify`, `bench report`."""
 
+import re
 from dataclasses import asdict
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from harness.cli import options
+from harness.cli import ab, options
 from harness.cli.output import emit, number, table
+from harness.errors import InvalidMeasurement
 
 REGRESSION = 1
 
 
 def compare(
-    base: options.RunId,
-    new: options.RunId = "last",
+    base: Annotated[str, typer.Argument(help="A run, or what to measure: a scheme such as w4a8g128, a model file.")],
+    new: Annotated[str, typer.Argument(help="What to hold against it, of the same kind.")] = "last",
+    device: Annotated[str, typer.Option("--device", "-d", help="Where to measure two models.")] = "local",
+    model: options.Model = "default",
+    recipe: options.Recipe = "gptq",
+    effect: ab.Effect = 0.03,
+    inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
 ) -> None:
-    """Compare two runs; exit status 1 when the new one is slower or worse."""
+    """Compare two runs, or measure two models in turns; exit status 1 when the second is slower or worse.
+
+    Models are asked in blocks A B B A, as often as a pilot says it takes to find --effect.
+    """
+    if is_run(base):
+        _compare_runs(base, new, out, json)
+    else:
+        ab.compare_models(base, new, device, model, recipe, effect, out, inventory, json)
+
+
+def is_run(word: str) -> bool:
+    return word == "last" or re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", word) is not None
+
+
+def _compare_runs(base: str, new: str, out: Path, json: bool) -> None:
     from harness import campaign
     from harness.comparison import compare_runs
 
@@ -46,6 +68,31 @@ def compare(
     )
     if regressions:
         raise typer.Exit(REGRESSION)
+
+
+def verify(run: options.RunId = "last", out: options.Out = Path("site"), json: options.Json = False) -> None:
+    """Compute every number and verdict of a run again from its raw samples; exit status 4 when one differs."""
+    from harness import campaign
+    from harness.summary import verify as differences
+
+    store = campaign.open_store(out, must_exist=True)
+    found = store.run(run) if run != campaign.LAST else campaign.find_run(store, run)
+    wrong = differences(store, found.run_id)
+    count = len(store.published(found.run_id))
+    rows = [
+        [one.metric, str(dict(one.subject)), one.field, str(one.published)[:60], str(one.computed)[:60]]
+        for one in wrong
+    ]
+    shown = [table("", ("metric", "subject", "field", "published", "computed"), rows)] if wrong else []
+    emit(
+        {"run_id": found.run_id, "summaries": count, "differences": [asdict(one) for one in wrong]},
+        json,
+        *shown,
+        f"{found.run_id}: {count} numbers and their verdicts computed again from the samples, "
+        f"{len(wrong) or 'none'} differ{'s' if len(wrong) == 1 else ''}",
+    )
+    if wrong:
+        raise typer.Exit(InvalidMeasurement.exit_code)
 
 
 def report(run: options.RunId = "", out: options.Out = Path("site"), json: options.Json = False) -> None:

@@ -1,6 +1,7 @@
 """Virtual boards: `bench lab up`, `down`, `status`, `reboot`. They are devices like others: `bench --device pi5`."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ from harness.errors import UsageError
 
 if TYPE_CHECKING:
     from devices.device import Device
+    from devices.virtual.full import Machine
     from devices.virtual.lab import Lab, VirtualBoard
 
 app = typer.Typer(
@@ -35,11 +37,15 @@ def virtual_devices() -> "list[Device]":
     """All that is up, of both kinds; costs nothing where nothing is."""
     home = bench_home()
     devices: list[Device] = list(lab().devices()) if (home / "lab").is_dir() else []
-    if (home / "full" / "run").is_dir():
-        from devices.virtual.full import running
+    return devices + [machine.device() for machine in _full_machines()]
 
-        devices += [machine.device() for machine in running(home)]
-    return devices
+
+def _full_machines() -> "list[Machine]":
+    if not (bench_home() / "full" / "run").is_dir():
+        return []
+    from devices.virtual.full import running
+
+    return running(bench_home())
 
 
 @app.command()
@@ -96,19 +102,21 @@ def _up_full(boards: list[str], json: bool, dry_run: bool) -> None:
 @app.command()
 def benchmark(
     sessions: Annotated[int, typer.Option("--sessions", min=1, max=200, help="Boards asked at once.")] = 32,
+    out: options.Out = Path("site"),
     json: options.Json = False,
 ) -> None:
-    """Measure the path to a device: connecting, starting a job, uploading, many boards at once."""
-    from harness.lab_benchmark import run_benchmark
+    """Measure the path to a device: connecting, starting a job, uploading, many boards at once; with a page."""
+    from harness.lab_benchmark import run_benchmark, write_page
 
     figures = run_benchmark(sessions, shown_progress())
+    page = write_page(figures, {"command": f"bench lab benchmark --sessions {sessions}"}, out)
     promises = [f"{'≥' if one.least else '≤'} {number(one.limit)} {one.unit}" for one in figures]
     rows = [
         [one.name, number(one.value, 3), promise, "kept" if one.kept else "MISSED", one.detail]
         for one, promise in zip(figures, promises, strict=True)
     ]
     data = [{**asdict(one), "kept": one.kept} for one in figures]
-    emit(data, json, table("", ("figure", ">measured", ">promised", "", "detail"), rows))
+    emit(data, json, table("", ("figure", ">measured", ">promised", "", "detail"), rows), f"page: {page}")
 
 
 @app.command()
@@ -130,11 +138,7 @@ def _fast(board: list[str] | None) -> bool:
 
 
 def _down_full(board: list[str] | None) -> list[str]:
-    if not (bench_home() / "full" / "run").is_dir():
-        return []
-    from devices.virtual.full import running
-
-    machines = [machine for machine in running(bench_home()) if not board or machine.device().name in board]
+    machines = [machine for machine in _full_machines() if not board or machine.device().name in board]
     for machine in machines:
         machine.stop()
     return [machine.device().name for machine in machines]
@@ -152,6 +156,10 @@ def status(json: options.Json = False) -> None:
 @app.command()
 def reboot(board: Annotated[str, typer.Argument(help="A virtual board that is up.")]) -> None:
     """Take the power from a virtual board and give it back; also the hook for `power_cycle` in an inventory."""
+    for machine in _full_machines():
+        if machine.device().name == board:
+            machine.reset()
+            return
     lab().reboot(board)
 
 

@@ -66,6 +66,7 @@ class SpinLine(Line):
     additions: Count
     ns: Duration
     mhz: Annotated[float, Field(gt=0, lt=1e6, strict=False)]
+    claimed_mhz: Annotated[float, Field(gt=0, lt=1e6, strict=False)] | None = None
 
 
 class Info:

@@ -23,8 +23,6 @@ from harness.probes.base import Cpu, Line, Nanoseconds, checked, records
 
 TIME_UNIT = "ns since boot"
 """Not `ns`: a moment is no duration, and verdicts about durations do not hold for it."""
-RAW_METRICS = frozenset({"watch_begin", "watch_end", "watch", "signature", "span", "work"})
-"""No results: raw material. `watch` may hold NaN, for what was not read at that time."""
 
 PERIOD_NS = (200_000, 10_000_000_000)
 """What the agent takes; a chip that averages 1024 conversions may take longer than the second."""
@@ -120,6 +118,17 @@ def job_watch(job: Job) -> Watch | None:
     if watch.unavailable:
         raise UsageError(f"nothing can be watched: {watch.unavailable}")
     return watch
+
+
+def power_source(job: Job) -> Watch:
+    """What the power of an energy or idle job comes from: the sensor that is watched, or a meter of param `meter`."""
+    watch = job_watch(job)
+    if watch is not None:
+        return watch
+    try:
+        return Watch.from_dict(job.params["meter"])
+    except (KeyError, ValueError) as error:
+        raise UsageError(f"the job names neither a sensor nor a meter: {error}") from error
 
 
 def split_watch(lines: Iterable[str]) -> tuple[list[str], Watched]:

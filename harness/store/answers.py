@@ -76,7 +76,22 @@ def good_launches(connection: Connection, job_key: str) -> int:
 def read_measurements(connection: Connection, launches: Select[Any], metric: str | None) -> list[StoredMeasurement]:
     """The measurements of the launches that the query selects, in order of their first launch, then the failures."""
     rows = [dict(row) for row in connection.execute(launches).mappings()]
+    _add_steps(connection, rows)
     return _assemble(rows, _samples(connection, launches, metric), with_errors=metric is None)
+
+
+def _add_steps(connection: Connection, launches: Sequence[dict[str, Any]]) -> None:
+    """Give every launch what was done around it: `session_steps` in its context, the last step of each name."""
+    columns = schema.session_steps.c
+    steps: dict[str, dict[str, Any]] = {}
+    for launch in launches:
+        context = json.loads(launch["context"])
+        if session_id := context.get("session"):
+            if session_id not in steps:
+                query = select(columns.step, columns.outcome, columns.data).where(columns.session_id == session_id)
+                found = connection.execute(query.order_by(columns.id))
+                steps[session_id] = {step: json.loads(data) | {"outcome": outcome} for step, outcome, data in found}
+            launch["context"] = canonical_json(context | {"session_steps": steps[session_id]})
 
 
 def launch_query(run_id: str | None, job_keys: Iterable[str] | None, probe: str | None) -> Select[Any]:

@@ -12,6 +12,9 @@ from harness.store import schema
 BUSY_TIMEOUT_S = 30
 """How long a writer waits for another: device threads write in turns of a few milliseconds."""
 
+ADDED = {1: (*schema.VERSION_2, *schema.VERSION_3), 2: schema.VERSION_3}
+"""An older version -> the tables that it lacks; nothing else has changed since."""
+
 
 def make_engine(url: str) -> Engine:
     """An engine whose SQLite connections wait for each other; makes the folder of a SQLite file."""
@@ -43,8 +46,8 @@ def open_schema(connection: Connection, url: str) -> None:
     if "schema_version" not in tables:
         raise UsageError(f"{url} is a database of something else (it has no table schema_version); name another file")
     found = connection.scalar(select(func.max(schema.schema_version.c.version)))
-    if found == 1:
-        return _upgrade_from_1(connection)
+    if found in ADDED:
+        return _upgrade(connection, found)
     if found != schema.VERSION:
         newer = "a newer bench wrote it: update bench" if (found or 0) > schema.VERSION else "an older bench wrote it"
         raise UsageError(f"{url} has schema version {found}, expected {schema.VERSION}: {newer}, or name another file")
@@ -56,9 +59,8 @@ def _create_schema(connection: Connection) -> None:
     _forbid_changes(connection, schema.APPEND_ONLY)
 
 
-def _upgrade_from_1(connection: Connection) -> None:
-    """Version 2 only adds tables."""
-    added = (schema.leases, schema.health)
+def _upgrade(connection: Connection, found: int) -> None:
+    added = ADDED[found]
     schema.metadata.create_all(connection, added)
     connection.execute(schema.schema_version.insert(), {"version": schema.VERSION})
     _forbid_changes(connection, added)

@@ -6,13 +6,17 @@ jobs 1-n launches          one row per process launch, failed attempts included
 launches 1-n samples       one row per metric and subject, all raw values
 leases                     who held a device when: a row when it is taken, renewed or given back
 health                     what a device is fit for: a row when that changes, the last one counts
+sessions 1-n session_steps a device held, tuned and measured without a break: what was done around its launches
+calibrations               what was learned about a sensor of a device, for one build of its system
+summaries                  what a run published: `bench verify` computes it again from the samples
 
-History of VERSION: 1 (0.1.0) first; 2 adds leases and health, nothing else changed.
+History of VERSION: 1 (0.1.0) first; 2 adds leases and health; 3 adds sessions, session_steps, calibrations and
+summaries. No version changed a table of the one before.
 """
 
 from sqlalchemy import Column, Float, ForeignKey, Integer, LargeBinary, MetaData, String, Table, Text
 
-VERSION = 2
+VERSION = 3
 
 metadata = MetaData()
 
@@ -105,4 +109,52 @@ health = Table(
     Column("run_id", ForeignKey("runs.run_id")),  # the run that found out; none when a person said so
 )
 
-APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples, leases, health)
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("session_id", String(40), primary_key=True),  # launches name it in their context
+    Column("run_id", ForeignKey("runs.run_id"), nullable=False, index=True),
+    Column("device", String(200), nullable=False, index=True),  # name in the inventory
+    Column("created", String(32), nullable=False),
+)
+
+session_steps = Table(
+    "session_steps",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("session_id", ForeignKey("sessions.session_id"), nullable=False, index=True),
+    Column("step", String(32), nullable=False),
+    Column("created", String(32), nullable=False),  # its end
+    Column("seconds", Float, nullable=False),
+    Column("outcome", String(16), nullable=False),  # done | unavailable | failed
+    Column("data", Text, nullable=False),  # JSON
+)
+
+calibrations = Table(
+    "calibrations",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("device", String(200), nullable=False, index=True),  # name in the inventory
+    Column("sensor", String(32), nullable=False),
+    Column("fingerprint", String(200), nullable=False),  # of the system's build: another one may count otherwise
+    Column("created", String(32), nullable=False),
+    Column("data", Text, nullable=False),  # JSON
+)
+
+summaries = Table(
+    "summaries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("run_id", ForeignKey("runs.run_id"), nullable=False, index=True),
+    Column("job_key", ForeignKey("jobs.job_key"), nullable=False),
+    Column("metric", String(32), nullable=False),
+    Column("subject", Text, nullable=False),  # JSON
+    Column("created", String(32), nullable=False),
+    Column("summary", Text, nullable=False),  # JSON: value, interval, verdict, reasons, digest of the raw samples
+)
+
+VERSION_2 = (leases, health)
+VERSION_3 = (sessions, session_steps, calibrations, summaries)
+"""Tables that a version added to those of the one before."""
+
+APPEND_ONLY = (schema_version, runs, run_events, jobs, run_jobs, launches, samples, *VERSION_2, *VERSION_3)

@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from harness.errors import InfrastructureError, UsageError
 from harness.job import Job, canonical_json
 from harness.measurement import Measurement
-from harness.store import health, leases, schema
+from harness.store import calibrations, health, leases, schema, sessions, summaries
 from harness.store.answers import (
     StoredMeasurement,
     append_launch,
@@ -25,9 +25,12 @@ from harness.store.answers import (
     now,
     read_measurements,
 )
+from harness.store.calibrations import StoredCalibration
 from harness.store.database import make_engine, open_schema
 from harness.store.health import Health, HealthState
 from harness.store.leases import Lease
+from harness.store.sessions import Outcome, SessionRecord, Step
+from harness.store.summaries import Summary
 
 State = Literal["started", "finished", "interrupted", "failed"]
 
@@ -165,6 +168,52 @@ class Store:
         """What was said last about every device, by name."""
         with self._transaction() as connection:
             return health.last_of_each(connection)
+
+    # sessions
+
+    def begin_session(self, run_id: str, device: str) -> str:
+        """Record that a device is held and measured from now on, and return the id that its launches will name."""
+        with self._transaction(write=True) as connection:
+            return sessions.begin(connection, run_id, device)
+
+    def add_step(self, session_id: str, step: str, seconds: float, outcome: Outcome, data: Mapping[str, Any]) -> None:
+        """Add what was done in a session; `data` is plain JSON data."""
+        with self._transaction(write=True) as connection:
+            sessions.add_step(connection, session_id, step, seconds, outcome, data)
+
+    def sessions(self, run_id: str) -> list[SessionRecord]:
+        """The sessions of a run with their steps, oldest first."""
+        with self._transaction() as connection:
+            return sessions.of_run(connection, run_id)
+
+    def device_steps(self, device: str, step: str) -> list[Step]:
+        """All steps of a name that a device ever took, oldest first."""
+        with self._transaction() as connection:
+            return sessions.steps_of_device(connection, device, step)
+
+    # calibrations
+
+    def set_calibration(self, device: str, sensor: str, fingerprint: str, data: Mapping[str, Any]) -> None:
+        """Keep what was learned about a sensor; `fingerprint` names the build of the system that it holds for."""
+        with self._transaction(write=True) as connection:
+            calibrations.add(connection, device, sensor, fingerprint, data)
+
+    def calibration(self, device: str, sensor: str, fingerprint: str) -> StoredCalibration | None:
+        """What was learned last about a sensor under that build of the system."""
+        with self._transaction() as connection:
+            return calibrations.last(connection, device, sensor, fingerprint)
+
+    # summaries
+
+    def publish(self, run_id: str, published: Sequence[Summary]) -> None:
+        """Keep the numbers and verdicts that a run shows."""
+        with self._transaction(write=True) as connection:
+            summaries.add(connection, run_id, published)
+
+    def published(self, run_id: str) -> list[Summary]:
+        """What a run showed last of every metric and subject."""
+        with self._transaction() as connection:
+            return summaries.of_run(connection, run_id)
 
     # answers
 

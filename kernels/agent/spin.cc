@@ -5,6 +5,7 @@
 
 #include "agent/commands.h"
 #include "agent/output.h"
+#include "agent/system.h"
 #include "base/clock.h"
 #include "runtime/pool.h"
 
@@ -55,10 +56,15 @@ Error run_spin(Arguments* arguments) {
     additions += kPieceAdditions;
     end = now;
   }
+  // Read while the core is still warm from the work: an idle one may be named slower.
+  const int cpu = sched_getcpu();
+  const int64_t claimed = System("").current_khz(cpu);
   tell_cpus(pool.cpus());
   Json spin = line("spin");
-  spin.key("cpu").value(sched_getcpu()).key("additions").value(additions).key("ns").value(end - start);
+  spin.key("cpu").value(cpu).key("additions").value(additions).key("ns").value(end - start);
   spin.key("mhz").value(1e3 * static_cast<double>(kPieceAdditions) / static_cast<double>(fastest));
+  spin.key("claimed_mhz");
+  claimed > 0 ? spin.value(static_cast<double>(claimed) / 1e3) : spin.null();
   emit(&spin);
   return {};
 }

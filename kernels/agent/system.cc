@@ -115,6 +115,8 @@ std::vector<int> System::present() const {
   return listed.empty() ? affinity() : listed;
 }
 
+int64_t System::current_khz(int cpu) const { return read_number(cpu_path(cpu, "cpufreq/scaling_cur_freq")); }
+
 std::vector<int> System::affinity() const {
   std::string allowed;
   for_each_field(read("/proc/self/status"), [&](std::string_view name, std::string value) {

@@ -34,6 +34,7 @@ class System {
   std::vector<Core> cores() const;
   std::vector<Cache> caches() const;    // empty when the kernel does not tell
   std::vector<int> affinity() const;    // CPUs this process may use
+  int64_t current_khz(int cpu) const;   // the clock that the kernel names now; -1: it names none
   std::string cpu_model() const;        // "unknown" when the kernel does not tell
   std::string kernel() const;
   int64_t memory_kib(const char* field) const;  // of /proc/meminfo; 0 when missing

@@ -87,6 +87,13 @@ def test_what_sudo_lists_without_a_password_is_permitted(user: Path, local: Sess
     assert permitted(local, needed) == {(TEE, "/sys/none")}
 
 
+def test_a_command_without_arguments_is_listed_with_empty_ones(user: Path, local: Session) -> None:
+    """As sudo 1.9 prints what `sudoers_text` has written."""
+    (user / "rights").write_text('User bench may run:\n    (root) NOPASSWD: /usr/bin/jetson_clocks ""\n')
+    assert permitted(local, [("/usr/bin/jetson_clocks",)]) == {("/usr/bin/jetson_clocks",)}
+    assert permitted(local, [("/usr/bin/jetson_clocks", "--store", "/x")]) == set()
+
+
 def test_root_may_everything(wrapped_commands: Path, local: Session) -> None:
     program(wrapped_commands, "id", "echo 0")
     assert permitted(local, [("/x",)]) == {("/x",)}

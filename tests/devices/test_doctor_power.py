@@ -49,6 +49,11 @@ def test_rails_without_an_honest_total_say_so(local: Session) -> None:
     assert check(Rails((CPU,)), local, joules={"cpu": 1.0}) == ("ok", "1 rails (cpu); energy counters")
 
 
+def test_watts_are_shown_before_energy_counters(local: Session) -> None:
+    found = check(Rails((CPU, MEMORY), ("cpu",), "phone"), local, watts={"cpu": 1.0}, joules={"ddr": 1.0})
+    assert found == ("ok", "2 rails (cpu, ddr); 1.00 W: phone")
+
+
 def test_rails_that_cannot_be_read_fail(local: Session) -> None:
     state, found = check(Rails((CPU,)), local, unavailable={"cpu": "it sleeps"})  # type: ignore[dict-item]
     assert (state, found) == ("FAILS", "1 rails (cpu): nothing was read: it sleeps")

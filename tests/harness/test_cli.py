@@ -26,6 +26,9 @@ COMMANDS = (
     "allocate",
     "recipes",
     "compare",
+    "aa",
+    "verify",
+    "simulate",
     "report",
 )
 

@@ -204,7 +204,7 @@ def test_notes_do_not_change_the_exit_status(
     from devices.check import Check, note
 
     results = [Check("a", True, "fine"), note("sensor x", "unavailable: none")]
-    monkeypatch.setattr(doctor, "diagnose", lambda device, extra: results)
+    monkeypatch.setattr(doctor, "diagnose", lambda device, **more: results)
     assert bench("doctor") == 0
     shown = capsys.readouterr().out
     assert "note" in shown and "unavailable: none" in shown
@@ -218,7 +218,7 @@ def test_the_repair_comes_first_and_fails_as_a_check(
 ) -> None:
     from devices import doctor
 
-    monkeypatch.setattr(doctor, "diagnose", lambda device, extra: [])
+    monkeypatch.setattr(doctor, "diagnose", lambda device, **more: [])
     assert bench("doctor", "--fix", "--device", "nobody@127.0.0.1:1", "--json") == 3
     (check,) = json.loads(capsys.readouterr().out)["nobody@127.0.0.1:1"]
     assert (check["name"], check["ok"]) == ("allow-list", False)

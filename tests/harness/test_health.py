@@ -31,6 +31,7 @@ from harness.health import (
 from harness.job import Job
 from harness.records import record_device
 from harness.scheduler import DeviceWork, Event, Outcome, run_jobs
+from harness.session_protocol import Rules
 from harness.store import Store, schema
 from harness.store.database import make_engine
 from harness.store.health import Health
@@ -165,13 +166,18 @@ def test_a_database_of_version_1_gets_the_tables_that_version_2_adds(tmp_path: P
 # devices
 
 
+def every(launches: int) -> Rules:
+    """Golden checks between launches, and nothing else around them."""
+    return Rules(golden_every=launches, golden_launches=0, cool_s=0, idle_ms=0)
+
+
 @pytest.fixture
 def run(store: Store, agent: Artifact) -> Run:
     """run_jobs on a new run, with a golden check before every launch."""
 
     def start(*work: DeviceWork, **options: object) -> list[Outcome]:
         run_id = store.begin_run("test", "bench", {})
-        return run_jobs(work, store, run_id, [agent], retry_pause_s=0, **{"golden_every": 1, **options})  # type: ignore[arg-type]
+        return run_jobs(work, store, run_id, [agent], retry_pause_s=0, **{"rules": every(1), **options})  # type: ignore[arg-type]
 
     return start
 
@@ -241,14 +247,14 @@ def test_a_quarantined_device_is_refused_by_the_next_run_until_a_person_frees_it
     assert broken
     work = DeviceWork(local_device("a"), (mm_job("a", "w2a8:8x32:1"),))
     before = golden_calls(tmp_path, "a")
-    (refused,) = run(work, golden_every=golden_every, open_session=lambda device: pytest.fail("asked"))
+    (refused,) = run(work, rules=every(golden_every), open_session=lambda device: pytest.fail("asked"))
     assert isinstance(refused.error, DeviceUnfit)
     assert golden_calls(tmp_path, "a") == before
     with pytest.raises(SystemExit) as ended:
         main(["health", "a", "--set", "good", "--reason", "new fan", "--out", str(tmp_path / "store")])
     assert not ended.value.code
     slow_down("a", 1)
-    (freed,) = run(work, golden_every=golden_every)
+    (freed,) = run(work, rules=every(golden_every))
     assert freed.status == "measured"
 
 
@@ -283,13 +289,13 @@ def test_a_device_taken_out_of_service_during_a_run_is_asked_no_more(
     assert sum(attempt.error is None for attempt in store.attempts(job.key)) == 2
 
 
-@pytest.mark.parametrize(("every", "launches", "checks"), [(0, 6, 0), (1, 6, 6), (3, 6, 2), (3, 7, 3), (50, 6, 1)])
+@pytest.mark.parametrize(("between", "launches", "checks"), [(0, 6, 0), (1, 6, 6), (3, 6, 2), (3, 7, 3), (50, 6, 1)])
 def test_checks_come_before_the_first_launch_and_after_every_so_many(
-    run: Run, tmp_path: Path, local_device: MakeDevice, mm_job: MakeJob, every: int, launches: int, checks: int
+    run: Run, tmp_path: Path, local_device: MakeDevice, mm_job: MakeJob, between: int, launches: int, checks: int
 ) -> None:
     events: list[Event] = []
     work = DeviceWork(local_device("a"), (mm_job("a", "w4a8:8x32:1", launches),))
-    run(work, golden_every=every, progress=events.append)
+    run(work, rules=every(between), progress=events.append)
     assert golden_calls(tmp_path, "a") == checks
     assert {event.total for event in events} == {launches}
     assert (events[-1].done, sum(event.kind == "launched" for event in events)) == (launches, launches)
@@ -315,7 +321,7 @@ def test_another_agent_has_a_reference_of_its_own(
     path.write_text(agent.path.read_text() + "# newer\n")
     newer = artifact_of("agent", path)
     job = replace(mm_job("a", "w4a8:8x32:1", 1), artifacts={"agent": newer.sha256})
-    run_jobs([DeviceWork(local_device("a"), (job,))], store, store.begin_run("a", "bench", {}), [newer], golden_every=1)
+    run_jobs([DeviceWork(local_device("a"), (job,))], store, store.begin_run("a", "bench", {}), [newer], rules=every(1))
     golden = {name: golden_job(one) for name, one in (("old", asked), ("new", job))}
     found = {name: tuple(map(len, golden_times(store, one))) for name, one in golden.items() if one is not None}
     assert found == {"old": (5, 0), "new": (1, 0)}
@@ -328,7 +334,7 @@ def test_golden_launches_are_in_no_table(
     identity = {"machine": "a"}
     record_device(store, run_id, identity, "a", agent.sha256, Facts())
     job = mm_job("a", "w8a8:8x32:1")
-    run_jobs([DeviceWork(local_device("a"), (job,))], store, run_id, [agent], golden_every=1)
+    run_jobs([DeviceWork(local_device("a"), (job,))], store, run_id, [agent], rules=every(1))
     stored = store.measurements(run_id=run_id)
     assert any(is_golden(s.job) for s in stored)
     assert set(CostTable.of(stored).operators) == {("w8a8", 8, 32, 1)}

@@ -16,13 +16,12 @@ from devices.session import open_session
 from harness.artifact import Artifact
 from harness.errors import BenchError, InfrastructureError, UnsupportedError, UsageError
 from harness.job import Job
-from harness.measurement import Measurement
+from harness.measurement import RAW_METRICS, Measurement
 from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
 from harness.probes.latency import llm_job, mm_job
 from harness.probes.power import energy_job, idle_job
-from harness.probes.watch import RAW_METRICS
 from harness.verdict import judge
 
 DEVICE = {"machine": "test"}

@@ -15,13 +15,13 @@ from devices.power.pmic import SUM
 from devices.power.watch import Watch, nothing
 from harness.errors import InfrastructureError, UsageError
 from harness.job import Job
-from harness.measurement import Measurement
+from harness.measurement import RAW_METRICS, Measurement
 from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
 from harness.probes.base import read_results
 from harness.probes.latency import llm_job, mm_job
 from harness.probes.power import energy_job, idle_job
-from harness.probes.watch import RAW_METRICS, TIME_UNIT, split_watch
+from harness.probes.watch import TIME_UNIT, split_watch
 from harness.verdict import TIMED_UNITS
 
 DEVICE = {"machine": "test"}

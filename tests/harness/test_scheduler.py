@@ -98,6 +98,19 @@ def test_launches_of_comparable_jobs_take_turns(
     assert len({tuple(each) for each in rounds}) > 1
 
 
+def test_a_pair_is_asked_in_blocks_whose_sides_are_mirrored(
+    run: Callable[..., list[Outcome]],
+    local_device: MakeDevice,
+    mm_job: MakeJob,
+    calls: Callable[[str], list[str]],
+) -> None:
+    jobs = tuple(mm_job("a", case, launches=12) for case in ("w2a8:8x32:1", "w4a8:8x32:1"))
+    run(DeviceWork(local_device("a"), jobs, paired=True))
+    blocks = [calls("a")[i : i + 4] for i in range(0, 24, 4)]
+    assert all(a == d and b == c and a != b for a, b, c, d in blocks)
+    assert len({tuple(each) for each in blocks}) == 2
+
+
 def test_the_order_is_that_of_the_seed(
     store: Store,
     agent: Artifact,

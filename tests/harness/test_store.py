@@ -17,6 +17,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.store import Store
 from harness.store.schema import APPEND_ONLY
+from harness.store.summaries import Summary
 
 JOB = Job({"cpu": "test"}, "mm", {"agent": "a" * 64}, {"cases": ["w4a8:8x32:1"], "launches": 2})
 
@@ -156,6 +157,9 @@ def test_no_row_can_be_changed_or_deleted(store: Store, run_id: str, tmp_path: P
     store.append(run_id, JOB, [answer()])
     store.take_lease("a", "test", 1.0)
     store.set_health("a", "good", "")
+    store.add_step(store.begin_session(run_id, "a"), "tune", 0.0, "done", {})
+    store.set_calibration("a", "battery", "build", {})
+    store.publish(run_id, [Summary(JOB.key, "latency", {}, {})])
     with sqlite3.connect(tmp_path / "store" / "results.sqlite") as connection:
         assert connection.execute(f"SELECT count(*) FROM {table}").fetchone()[0] > 0
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
@@ -171,7 +175,7 @@ def test_a_database_of_a_newer_version_is_refused(tmp_path: Path) -> None:
     Store(path).close()
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO schema_version (version) VALUES (99)")
-    with pytest.raises(UsageError, match="schema version 99, expected 2: a newer bench wrote it"):
+    with pytest.raises(UsageError, match="schema version 99, expected 3: a newer bench wrote it"):
         Store(path)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import Table
 
 from harness.errors import DeviceBusy, LeaseLost
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.store import Store
+from harness.store.database import ADDED
 
 
 def test_a_device_has_one_holder_at_a_time(store: Store) -> None:
@@ -62,18 +64,22 @@ def test_no_fence_is_given_twice(tmp_path_factory: pytest.TempPathFactory, steps
     assert fences == sorted(set(fences))
 
 
-def test_a_database_of_version_1_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("version", "lacking"), list(ADDED.items()))
+def test_a_database_of_an_older_version_is_upgraded_and_keeps_its_rows(
+    tmp_path: Path, version: int, lacking: tuple[Table, ...]
+) -> None:
     path = tmp_path / "results.sqlite"
     store = Store(path)
     run = store.begin_run("local", "bench", {})
     store.close()
     with sqlite3.connect(path) as database:
-        for table in ("leases", "health"):
-            database.execute(f"DROP TABLE {table}")
+        for table in reversed(lacking):
+            database.execute(f"DROP TABLE {table.name}")
         database.execute("DROP TRIGGER schema_version_no_update")
-        database.execute("UPDATE schema_version SET version = 1")
+        database.execute(f"UPDATE schema_version SET version = {version}")
     upgraded = Store(path)
     assert upgraded.run(run).device == "local"
     assert upgraded.take_lease("pi5", "one", 60).fence == 1
+    assert upgraded.begin_session(run, "local")
     with sqlite3.connect(path) as database, pytest.raises(sqlite3.IntegrityError, match="append-only"):
-        database.execute("DELETE FROM leases")
+        database.execute("DELETE FROM sessions")

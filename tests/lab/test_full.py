@@ -170,14 +170,29 @@ def test_a_reboot_loses_the_connection_and_changes_the_boot_id(jetson: Machine, 
     with pytest.raises(ConnectionLost):
         root.run(["sh", "-c", "reboot; sleep 60"])
 
-    def is_back() -> bool:
-        try:
-            with open_session(jetson.device("root"), connect_timeout_s=2.0) as session:
-                return read(session, BOOT_ID) != before
-        except DeviceError:
-            return False
+    assert eventually(lambda: boot_id(jetson) not in (None, before), within_s=60.0)
 
-    assert eventually(is_back, within_s=60.0)
+
+def test_a_reset_boots_anew_what_runs_for_itself(image: Image) -> None:
+    """As `bench lab reboot` does, from another process than the one that started it."""
+    machine = Machine.start(image, "pi5", detached=True)
+    try:
+        before = boot_id(machine)
+        (again,) = [one for one in running(bench_home()) if one.port == machine.port]
+        again.reset()
+        assert before is not None
+        assert eventually(lambda: boot_id(machine) not in (None, before), within_s=60.0)
+    finally:
+        machine.stop()
+
+
+def boot_id(machine: Machine) -> str | None:
+    """None while it does not answer."""
+    try:
+        with open_session(machine.device("root"), connect_timeout_s=2.0) as session:
+            return read(session, BOOT_ID)
+    except DeviceError:
+        return None
 
 
 def test_a_power_cut_loses_the_connection_and_all_files(jetson: Machine, root: Session) -> None:

@@ -199,6 +199,11 @@ class Browser:
 
     def open(self, html: str, width: int = 1280, theme: str = "light") -> None:
         """Show a page (until its script says it is ready) in a window 900 pixels high."""
+        self.show(html, width, theme)
+        self.wait("return document.documentElement.dataset.ready")
+
+    def show(self, html: str, width: int = 1280, theme: str = "light") -> None:
+        """The same for a page without a script."""
         size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
         media = {"features": [{"name": "prefers-color-scheme", "value": theme}]}
@@ -206,7 +211,6 @@ class Browser:
         self.console(), self.requests()
         self._page.write_text(html, encoding="utf-8")
         self.driver.get(self._page.as_uri())
-        self.wait("return document.documentElement.dataset.ready")
 
     def wait(self, script: str) -> None:
         """Wait until a script returns something true."""

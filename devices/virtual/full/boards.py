@@ -76,9 +76,9 @@ _JETSON_AGX_ORIN = Board(
     cpu="cortex-a76,midr=0x410fd421",
     opp_khz=(115_200, 729_600, 1_190_400, 1_497_600, 1_958_400, 2_201_600),
     zones=(
-        Zone(0x48, "cpu-thermal", ambient_mc=45_000, rise_mc=50_000, time_constant_ms=20_000, throttle_mc=85_000),
+        Zone(0x48, "cpu-thermal", ambient_mc=45_000, rise_mc=35_000, time_constant_ms=20_000, throttle_mc=85_000),
         Zone(0x49, "gpu-thermal", ambient_mc=43_000, rise_mc=8_000, time_constant_ms=30_000),
-        Zone(0x4A, "tj-thermal", ambient_mc=45_000, rise_mc=50_000, time_constant_ms=20_000),
+        Zone(0x4A, "tj-thermal", ambient_mc=45_000, rise_mc=35_000, time_constant_ms=20_000),
     ),
     rails=(
         Rail(0x40, 0, "VDD_GPU_SOC", 2000, supply_mv=19_000, idle_mw=3_200, busy_mw=5_200),
@@ -109,7 +109,7 @@ _PI5 = Board(
         2_300_000,
         2_400_000,
     ),
-    zones=(Zone(0x48, "cpu-thermal", ambient_mc=50_000, rise_mc=40_000, time_constant_ms=15_000, throttle_mc=85_000),),
+    zones=(Zone(0x48, "cpu-thermal", ambient_mc=50_000, rise_mc=30_000, time_constant_ms=15_000, throttle_mc=85_000),),
 )
 
 BOARDS: dict[str, Board] = {

@@ -145,6 +145,10 @@ class Machine:
             raise MachineError(f"{self.board.name} at port {self.port} has its power on already")
         self._launch(state=None)
 
+    def reset(self) -> None:
+        """As if its power had been gone for a moment: the kernel boots again, what was in memory is lost."""
+        self.qmp("system_reset")
+
     @property
     def running(self) -> bool:
         if self._process is not None:

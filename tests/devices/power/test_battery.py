@@ -47,7 +47,7 @@ def burning(tree: Path, file: str, idle: str, burn: str) -> Battery:
     [
         ("phone-pixel8", f"{SYSFS}/current_now", "-190000", "-1300000", "sysfs", "uA", 0.19 * 3.95),
         ("phone-samsung", f"{SYSFS}/current_now", "-215", "-1400", "sysfs", "mA", 0.215 * 3.95),
-        ("phone-termux", "/run/board/battery.json", "-205000", "-1400000", "termux", "uA", 0.205 * 3.9),
+        ("phone-termux", "/run/board/microamperes", "-205000", "-1400000", "termux", "uA", 0.205 * 3.9),
     ],
 )
 def test_each_phone_can_be_calibrated(
@@ -65,7 +65,7 @@ def test_each_phone_can_be_calibrated(
 def test_without_a_calibration_there_are_no_watts(build: Build) -> None:
     sensor = Battery(str(build("phone-pixel8")))
     assert sensor.read(SHELL).watts == {}
-    assert sensor.read(SHELL).unavailable["battery"] == "unit and sign unknown: run the calibration"
+    assert sensor.read(SHELL).unavailable["battery"] == "unit and sign unknown: run `bench calibrate`"
     assert "battery" not in {rail.name for rail in sensor.find(SHELL).rails}
 
 

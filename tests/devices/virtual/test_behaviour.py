@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from devices.virtual.behaviour import Behaviour, State, step, value
+from devices.virtual.behaviour import ROOM, Behaviour, State, step, value
 from devices.virtual.board import Dynamics, build_tree, load_board
 
 DYNAMICS = Dynamics(idle_w=2.0, core_w=3.0, ambient_c=40.0, c_per_w=5.0, seconds=10.0, throttle_c=85.0)
@@ -58,3 +58,19 @@ def test_files_of_a_busy_board_differ_from_those_of_an_idle_one(name: str, tmp_p
     assert shown[0].keys() and shown[0] != shown[1]
     frequency = tmp_path / "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq"
     assert int(frequency.read_text()) > board.cores[0].min_khz
+
+
+def test_a_board_in_a_hot_room_throttles_without_any_load(tmp_path: Path) -> None:
+    board = load_board("pi5")
+    build_tree(board, tmp_path, cpus=2)
+    behaviour, room = Behaviour(board, 2, tmp_path), tmp_path / ROOM.lstrip("/")
+    throttled = tmp_path / "run/board/throttled"
+    for written, expected in (("120\n", "1\n"), ("nonsense", "0\n"), ("120", "1\n")):
+        room.write_text(written)
+        for _ in range(100):
+            behaviour.advance(0.0, 5.0)
+        assert throttled.read_text() == expected
+    room.unlink()
+    for _ in range(100):
+        behaviour.advance(0.0, 5.0)
+    assert throttled.read_text() == "0\n"

@@ -1,0 +1,229 @@
+"""Comparing by measuring: `bench compare` of two models, `bench aa`."""
+
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.cli import options
+from harness.cli.lab import load_lab
+from harness.cli.output import emit, number, say, seconds, table
+from harness.cli.progress import shown_progress
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.aa_test import AaTest
+    from harness.ab_test import AbTest, Arena, Difference
+    from harness.artifact import Artifact
+    from harness.store import Store
+    from harness.store.store import State
+
+REGRESSION = 1
+Effect = Annotated[float, typer.Option("--effect", help="The smallest change that shall be found.", min=0.001, max=1.0)]
+Blocks = Annotated[int | None, typer.Option("--blocks", help="Blocks of a test. [default: as planned]", min=4)]
+
+
+def compare_models(
+    a: str,
+    b: str,
+    device: str,
+    model: str,
+    recipe: str,
+    effect: float,
+    out: Path,
+    inventory: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure two models side by side; exit status 1 when B is slower."""
+    from harness.ab_test import Side, Workload, ab_test
+
+    files = [_model_file(word, model, recipe) for word in (a, b)]
+    with _arena(device, out, inventory, {"compare": [a, b], "effect": effect}) as arena:
+        found = ab_test(arena, Side("A", files[0]), Side("B", files[1]), Workload(), effect)
+    rows = [_difference_cells(one) for one in found.differences.values()]
+    emit(
+        _ab_data(found, arena.run_id, a, b),
+        as_json,
+        table(
+            f"B = {b} against A = {a} on {device}",
+            ("phase", ">A ms", ">B ms", ">B / A", ">low", ">high", ">p", "B is", ""),
+            rows,
+        ),
+        *_doubts(found.differences.values()),
+        _plan_line(found),
+        f"database  {out / 'results.sqlite'}  (run {arena.run_id})",
+    )
+    if any(one.found.increased for one in found.differences.values()):
+        raise typer.Exit(REGRESSION)
+
+
+def aa(
+    device: Annotated[str, typer.Argument(help="A device, as --device names it.")] = "local",
+    pairs: Annotated[int, typer.Option("--pairs", help="Tests to make.", min=10, max=10_000)] = 200,
+    blocks: Blocks = None,
+    slowdown: Annotated[
+        float,
+        typer.Option("--slowdown", help="Let B decode so much more: 0.03 shows whether 3 % is found.", min=0, max=1),
+    ] = 0.0,
+    disturb: Annotated[
+        str, typer.Option("--disturb", help="Spoil this machine meanwhile: none, drift, neighbour or throttle.")
+    ] = "none",
+    effect: Effect = 0.03,
+    model: options.Model = "default",
+    out: options.Out = Path("site"),
+    inventory: options.InventoryFile = None,
+    json: options.Json = False,
+    dry_run: options.DryRun = False,
+) -> None:
+    """A/A test: how often this device makes equal models look different. 5 % is what a sound one shows."""
+    from harness.aa_test import Course, aa_test
+    from harness.ab_test import Workload
+    from harness.disturb import DISTURBANCES
+    from harness.words import nearest
+
+    if disturb not in DISTURBANCES:
+        raise UsageError(f"no disturbance {disturb!r}{nearest(disturb, DISTURBANCES)}")
+    if disturb != "none" and load_lab(inventory).pick(device).transport != "local":
+        raise UsageError(f"--disturb spoils this machine alone, and {device} is another one")
+    launches = pairs * (blocks or 8) * 4
+    if dry_run:
+        data = {"device": device, "pairs": pairs, "launches": launches}
+        emit(data, json, f"would make {pairs} tests, about {launches} launches, about {seconds(launches * 0.25)}")
+        return
+    file = _model_file("w4a8g128", model, "rtn")
+    course = Course(pairs, blocks, effect=effect, slowdown=slowdown, disturb=disturb)
+    config = {"aa": {"pairs": pairs, "slowdown": slowdown, "disturb": disturb}}
+    with _arena(device, out, inventory, config) as arena:
+        found = aa_test(arena, file, Workload(prefill=32, decode=100), course)
+    emit(_aa_data(found, arena.run_id, disturb), json, *_aa_shown(found, device, disturb))
+
+
+class _arena:
+    """A run of its own on one device: begun, published and ended."""
+
+    def __init__(self, device: str, out: Path, inventory: Path | None, config: dict[str, Any]) -> None:
+        self._device = load_lab(inventory).pick(device)
+        self._out, self._config = out, config
+
+    def __enter__(self) -> "Arena":
+        from harness.ab_test import Arena
+        from harness.campaign import bench_version, git_commit, open_store
+        from harness.hold import holder_name
+        from harness.records import record_device
+        from harness.station import open_station
+
+        self._store: Store = open_store(self._out)
+        progress = shown_progress()
+        with progress.step(f"{self._device.name}: facts and agent") as advance:
+            station = open_station(self._device, advance, self._store, holder_name("bench"))
+        command = shlex.join(["bench", *sys.argv[1:]])
+        self._run_id = self._store.begin_run(self._device.name, command, self._config, git_commit(), bench_version())
+        record_device(self._store, self._run_id, station.identity, station.name, station.agent.sha256, station.facts)
+        return Arena(self._store, self._run_id, station, progress)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
+        from harness.summary import publish
+
+        publish(self._store, self._run_id)
+        self._store.end_run(self._run_id, _state(kind))
+        for session in self._store.sessions(self._run_id):
+            cost = sum(step.seconds for step in session.steps)
+            say(f"  session {session.session_id}: its protocol took {cost:.1f} s")
+
+
+def _state(error: type[BaseException] | None) -> "State":
+    if error is None:
+        return "finished"
+    return "interrupted" if error is KeyboardInterrupt else "failed"
+
+
+def _model_file(word: str, model: str, recipe: str) -> "Artifact":
+    """A file that exists, or a scheme for all layers of the model."""
+    from harness.artifact import artifact_of
+    from harness.host import Host
+    from harness.suite import check_scheme, make_suite
+
+    if Path(word).is_file():
+        return artifact_of("model", Path(word))
+    if "/" in word or word.endswith(".gguf"):
+        raise UsageError(f"no file {word}: expected a model file, or a scheme such as w4a8g128")
+    host = Host(make_suite(models=(model,), recipes=(recipe,)))
+    with shown_progress().step(f"{word} with {recipe}") as advance:
+        return host.model(host.uniform(check_scheme(word)), advance)
+
+
+def _difference_cells(one: "Difference") -> list[str]:
+    found = one.found
+    said = {"changed": "slower" if found.ratio > 1 else "faster", "unchanged": "the same"}.get(
+        found.decision, "undecided"
+    )
+    bounds = [number(value) for value in (found.ratio, found.low, found.high)]
+    times = [number(one.a_ms), number(one.b_ms)]
+    return [
+        one.phase,
+        *times,
+        *bounds,
+        number(found.p, 2),
+        said,
+        "" if one.verdict.status == "valid" else one.verdict.status,
+    ]
+
+
+def _doubts(differences: Any) -> list[str]:
+    from harness.verdict import REASONS
+
+    codes = sorted({code for one in differences for code in one.verdict.reasons})
+    return [f"{code}: {REASONS[code][1]}" for code in codes]
+
+
+def _plan_line(found: "AbTest") -> str:
+    plan = found.plan
+    effect = f"{plan.mde:.1%} with {plan.power:.0%} power"
+    short = "" if plan.reached else "; for less, the device must be quieter"
+    return f"planned   {plan.launches} launches of {plan.iterations} iterations, which find {effect}{short}"
+
+
+def _ab_data(found: "AbTest", run_id: str, a: str, b: str) -> dict[str, Any]:
+    differences = {
+        phase: {"a_ms": one.a_ms, "b_ms": one.b_ms, **asdict(one.found), **asdict(one.verdict)}
+        for phase, one in found.differences.items()
+    }
+    return {"run_id": run_id, "a": a, "b": b, "plan": asdict(found.plan), "differences": differences}
+
+
+def _aa_data(found: "AaTest", run_id: str, disturb: str) -> dict[str, Any]:
+    low, high = found.interval
+    return {
+        "run_id": run_id,
+        "disturb": disturb,
+        "slowdown": found.slowdown,
+        "pairs": len(found.pairs),
+        "blocks": found.blocks,
+        "different": found.rate,
+        "different_low": low,
+        "different_high": high,
+        "declared": found.declared,
+        "flagged": found.flagged,
+        "different_unflagged": found.unflagged_different,
+        "plan": asdict(found.plan),
+        "reasons": found.reasons,
+    }
+
+
+def _aa_shown(found: "AaTest", device: str, disturb: str) -> list[Any]:
+    low, high = found.interval
+    what = f"{found.slowdown:.0%} slower" if found.slowdown else "equal"
+    rows = [
+        ["look different at the 5 % level", f"{found.rate:.1%}", f"{low:.1%} to {high:.1%}"],
+        ["and by more than 2 %, so that they are called changed", f"{found.declared:.1%}", ""],
+        ["carry a doubt", f"{found.flagged:.1%}", ", ".join(found.reasons)],
+        ["look different without a doubt", f"{found.unflagged_different:.1%}", ""],
+    ]
+    title = f"{len(found.pairs)} tests of {what} models on {device}, {found.blocks} blocks each"
+    return [
+        table(title + (f", disturbed by {disturb}" if disturb != "none" else ""), ("tests that", ">share", ""), rows),
+        f"planned   {found.plan.blocks} blocks find {found.plan.mde:.1%} with {found.plan.power:.0%} power",
+    ]

@@ -1,0 +1,53 @@
+"""Summaries in the store: the numbers and verdicts that a run published, beside the samples they were computed from."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from harness.job import canonical_json
+from harness.store import schema
+from harness.store.answers import now
+
+
+@dataclass(frozen=True)
+class Summary:
+    """`content` is plain JSON data (harness/summary.py); a run that is resumed publishes again, the last one counts."""
+
+    job_key: str
+    metric: str
+    subject: Mapping[str, Any]
+    content: Mapping[str, Any]
+
+
+def add(connection: Connection, run_id: str, summaries: Sequence[Summary]) -> None:
+    created = now()
+    rows = [
+        {
+            "run_id": run_id,
+            "job_key": one.job_key,
+            "metric": one.metric,
+            "subject": canonical_json(one.subject),
+            "created": created,
+            "summary": canonical_json(one.content),
+        }
+        for one in summaries
+    ]
+    if rows:
+        connection.execute(schema.summaries.insert(), rows)
+
+
+def of_run(connection: Connection, run_id: str) -> list[Summary]:
+    columns = schema.summaries.c
+    last = (
+        select(func.max(columns.id))
+        .where(columns.run_id == run_id)
+        .group_by(columns.job_key, columns.metric, columns.subject)
+    )
+    query = select(schema.summaries).where(columns.id.in_(last)).order_by(columns.id)
+    return [
+        Summary(row["job_key"], row["metric"], json.loads(row["subject"]), json.loads(row["summary"]))
+        for row in connection.execute(query).mappings()
+    ]
