@@ -24,7 +24,7 @@ import numpy as np
 from devices.power.trace import PowerTrace, rail_trace, watts
 from devices.power.watch import Watch
 from harness.measurement import Measurement
-from harness.stats.align import Exchange, Offset, agree, between, exchanged, signature
+from harness.meter import metered, only_row
 from harness.stats.energy import (
     MAX_IDLE_CHANGE,
     Curve,
@@ -91,7 +91,7 @@ def derive(raw: Sequence[Measurement], watch: Watch, idle: Iterable[Sequence[Mea
     idles = _idles(idle, watch)
     found: list[Measurement] = []
     for spans in (row for row in raw if row.metric == "span"):
-        work = _row(raw, "work", spans.subject)
+        work = only_row(raw, "work", spans.subject)
         found += _derived(spans, work, totals, idles, watch)
     return found
 
@@ -99,8 +99,8 @@ def derive(raw: Sequence[Measurement], watch: Watch, idle: Iterable[Sequence[Mea
 def traces(raw: Sequence[Measurement], watch: Watch) -> list[PowerTrace | Unknown]:
     """The power of every launch on the device's clock, from its own sensors or from a meter outside of it."""
     if any(row.metric == "meter" for row in raw):
-        return _metered(raw)
-    begin, end = _row(raw, "watch_begin"), _row(raw, "watch_end")
+        return metered(raw)
+    begin, end = only_row(raw, "watch_begin"), only_row(raw, "watch_end")
     rows = [row for row in raw if row.metric == "watch"]
     launches = range(len(begin.launches))
     if watch.run:
@@ -108,80 +108,9 @@ def traces(raw: Sequence[Measurement], watch: Watch) -> list[PowerTrace | Unknow
             rail_trace(begin.launches[i], end.launches[i], {row.subject["rail"]: row.launches[i] for row in rows})
             for i in launches
         ]
-    columns = [_row(raw, "watch", {"channel": number, "path": path}) for number, path in enumerate(watch.paths)]
+    columns = [only_row(raw, "watch", {"channel": number, "path": path}) for number, path in enumerate(watch.paths)]
     return [watts(watch, begin.launches[i], end.launches[i], [row.launches[i] for row in columns]) for i in launches]
 
-
-# what a meter outside of the device saw
-
-
-def meter_rows(job_key: str, trace: PowerTrace, exchanges: Sequence[Exchange]) -> list[Measurement]:
-    """The raw rows of one launch that a meter watched: its samples on the host's clock, and what ties the two clocks.
-
-    `exchanges` are of before and of after the launch, each an answer that the device stamped with its own time.
-    """
-    ties = [value for one in exchanges for value in (one.sent, one.device, one.received)]
-    said = {"meter_unavailable": dict(trace.unavailable)} if trace.unavailable else {}
-    return [
-        Measurement(job_key, "meter_time", "host clock, s", {}, (tuple(trace.seconds.tolist()),), said),
-        *(
-            Measurement(job_key, "meter", "W", {"rail": rail}, (tuple(curve.tolist()),))
-            for rail, curve in trace.watts.items()
-        ),
-        Measurement(job_key, "exchange", "clocks, s", {}, (tuple(ties),)),
-    ]
-
-
-def _metered(raw: Sequence[Measurement]) -> list[PowerTrace | Unknown]:
-    times, ties = _row(raw, "meter_time"), _row(raw, "exchange")
-    marks = next((row for row in raw if row.metric == "signature"), None)
-    rails = [row for row in raw if row.metric == "meter"]
-    return [
-        _aligned(
-            np.asarray(seconds, dtype=np.float64),
-            {row.subject["rail"]: np.asarray(row.launches[i], dtype=np.float64) for row in rails},
-            _exchanges(ties.launches[i]),
-            [] if marks is None else [edge * 1e-9 for edge in marks.launches[i]],
-        )
-        for i, seconds in enumerate(times.launches)
-    ]
-
-
-def _aligned(
-    seconds: Curve, power: Mapping[str, Curve], exchanges: Sequence[Exchange], edges: Sequence[float]
-) -> PowerTrace | Unknown:
-    """The trace on the device's clock. Two estimates that differ make it useless; the exchanges' alone will do."""
-    if len(seconds) < 2:
-        return Unknown("the meter gave fewer than two samples")
-    clocks = exchange_offset(exchanges)
-    if edges:
-        marks = signature(seconds, sum(power.values(), np.zeros(len(seconds))), edges, clocks.offset_s)
-        period = float(np.median(np.diff(seconds)))
-        if isinstance(marks, Offset):
-            if not all(agree(marks, clocks, period, at_s=edge) for edge in (edges[0], edges[-1])):
-                return Unknown(f"two estimates of the clocks differ: {marks.offset_s:.3f} and {clocks.offset_s:.3f} s")
-            clocks = marks
-    return PowerTrace(clocks.to_device(seconds), power, clock_error_s=clocks.error_s)
-
-
-def exchange_offset(exchanges: Sequence[Exchange]) -> Offset:
-    """With its drift, if some exchanges came before and some after: the fastest of each half; ValueError if none."""
-    ordered = sorted(exchanges, key=lambda one: one.device)
-    half = len(ordered) // 2
-    if half == 0:
-        return exchanged(ordered)
-    first, last = exchanged(ordered[:half]), exchanged(ordered[half:])
-    # Over a short time the error of both is larger than any drift of a clock.
-    far = last.at_s - first.at_s > 1e4 * (first.error_s + last.error_s)
-    return between(first, last) if far else min(first, last, key=lambda one: one.error_s)
-
-
-def _exchanges(values: Sequence[float]) -> list[Exchange]:
-    triples = np.asarray(values, dtype=np.float64).reshape(-1, 3).tolist()
-    return [Exchange(*triple) for triple in triples]
-
-
-# from curves to joules
 
 _KINDS: Sequence[tuple[Kind, Callable[[PowerTrace], Mapping[str, Curve]]]] = (
     ("power", lambda trace: trace.watts),
@@ -212,7 +141,7 @@ def _idles(idle: Iterable[Sequence[Measurement]], watch: Watch) -> list[Idle | U
     """The mean power of each launch of each idle job."""
     found: list[Idle | Unknown] = []
     for raw in idle:
-        spans = _row(raw, "span")
+        spans = only_row(raw, "span")
         for span, trace in zip(spans.launches, traces(raw, watch), strict=True):
             found.append(_idle(_total(watch, trace), _pairs(span)))
     return found
@@ -245,12 +174,18 @@ def _derived(
         _launch(i, totals[i], _pairs(spans.launches[i]), sum(work.launches[i]), idles) for i in range(len(totals))
     ]
     good = [one for one in launches if isinstance(one, _Launch)]
-    reasons = list(dict.fromkeys(one.reason for one in launches if isinstance(one, Unknown)))
+    reasons = [_told(launches)] if len(good) < len(launches) else []
     reasons += [f"idle: {one.reason}" for one in idles if isinstance(one, Unknown)]
     return [
         _measurement(metric, unit.format(work.unit), value, factor, spans, good, reasons, watch)
         for metric, unit, value, factor in _QUANTITIES
     ]
+
+
+def _told(launches: Sequence[_Launch | Unknown]) -> str:
+    """The first reason: the others differ by a digit."""
+    reasons = [one.reason for one in launches if isinstance(one, Unknown)]
+    return reasons[0] if len(reasons) == len(launches) else f"{len(reasons)} of {len(launches)} launches: {reasons[0]}"
 
 
 def _launch(
@@ -367,14 +302,6 @@ def _idle_note(launches: Sequence[_Launch]) -> str:
     if not changes and any(one.before or one.after for one in launches):
         return "idle power was measured on one side only"
     return ""
-
-
-def _row(raw: Sequence[Measurement], metric: str, subject: Mapping[str, Any] | None = None) -> Measurement:
-    """ValueError when it is not there exactly once."""
-    rows = [row for row in raw if row.metric == metric and (subject is None or dict(row.subject) == dict(subject))]
-    if len(rows) != 1:
-        raise ValueError(f"expected one row {metric!r}{f' of {dict(subject)}' if subject else ''}, found {len(rows)}")
-    return rows[0]
 
 
 def _pairs(edges_ns: Sequence[float]) -> Spans:

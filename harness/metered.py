@@ -10,10 +10,10 @@ from dataclasses import replace
 from devices.power import METERS
 from devices.power.recorder import Recorder
 from devices.session import Session
-from harness.energy import meter_rows
 from harness.hold import Held
 from harness.job import Job
 from harness.measurement import Measurement
+from harness.meter import meter_rows
 
 EXCHANGES = 8
 """On each side: the fastest of them counts, so that one delayed packet does no harm."""

@@ -1,6 +1,7 @@
 """Probes energy (mm or llm, with sensors read meanwhile) and idle (sensors read while nothing happens)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, ClassVar, Literal
 
@@ -9,7 +10,7 @@ from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.base import Line, Nanoseconds, Probe, placement_options, read_results
 from harness.probes.latency import Llm, LlmLine, Mm, MmLine, phase_subject, product_subject
-from harness.probes.watch import TIME_UNIT, split_watch, watch_options, watch_rows
+from harness.probes.watch import TIME_UNIT, job_watch, split_watch, watch_options, watch_rows
 
 MIN_MS = 10_000
 """Default length of the work in a launch: with 10 samples a second, as the slowest sensors in a board give, the edges
@@ -66,8 +67,8 @@ def idle_job(
 class Energy:
     """The raw rows of probes/watch.py, the `latency` of the work, and for each of its subjects
 
-    span    ns since boot   begin, end, begin, end, .. of the timed passes or of the one window of all batches
-    work    1               how many tokens or products each of them made
+    span    ns since boot          begin, end, begin, end, .. of the timed passes or of the one window of all batches
+    work    product, token, pass   how many each of them made; {"phase": "both"} counts passes of prefill and decode
     """
 
     name: ClassVar[str] = "energy"
@@ -81,7 +82,7 @@ class Energy:
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
         kept, watched = split_watch(lines)
         work = _products(job, kept) if job.params["work"] == "mm" else _phases(job, kept)
-        return [*work, *watch_rows(job, watched)]
+        return [*(_marked(job, row) for row in work), *watch_rows(job, watched)]
 
 
 class Idle:
@@ -125,9 +126,10 @@ def _window(job: Job, line: MmLine) -> list[Measurement]:
 
 
 def _phases(job: Job, lines: Sequence[str]) -> list[Measurement]:
-    """Prefill and decode take turns, so each has many spans."""
+    """Prefill and decode take turns, so each has many spans; both together have one window of whole passes."""
     results = LLM.results(job, lines)
-    return [*LLM.measurements(job, results), *(row for line in results for row in _passes(job, line))]
+    rows = [row for line in results for row in _passes(job, line)]
+    return [*LLM.measurements(job, results), *rows, *_both(job, results)]
 
 
 def _passes(job: Job, line: LlmLine) -> list[Measurement]:
@@ -136,6 +138,19 @@ def _passes(job: Job, line: LlmLine) -> list[Measurement]:
         raise InfrastructureError(f"`agent llm` marked {len(spans)} spans of {line.phase}, timed {len(line.ns)}")
     subject = phase_subject(line)
     return [_spans(job, subject, spans), _work(job, subject, "token", [line.tokens] * len(spans))]
+
+
+def _marked(job: Job, row: Measurement) -> Measurement:
+    """Where reading the sensor disturbs what runs, `intrusive` in the context: no such latency is one of the model."""
+    watch = job_watch(job)
+    return replace(row, context={**row.context, "intrusive": True}) if watch and watch.intrusive else row
+
+
+def _both(job: Job, lines: Sequence[LlmLine]) -> list[Measurement]:
+    """For sensors too slow to tell phases apart."""
+    edges = sorted(at for line in lines for span in line.spans or () for at in span)
+    subject = {"phase": "both", "tokens": sum(line.tokens for line in lines), "threads": lines[0].threads}
+    return [_spans(job, subject, [(edges[0], edges[-1])]), _work(job, subject, "pass", [len(lines[0].ns)])]
 
 
 def _spans(job: Job, subject: Mapping[str, Any], spans: Sequence[Span]) -> Measurement:

@@ -106,7 +106,8 @@ def spent(
     """
     t, y = _finite(seconds, values)
     begin, end = np.array(spans, dtype=np.float64).reshape(-1, 2).T
-    if reason := _unusable(t, begin, end):
+    # What happens between two readings of a counter is counted all the same.
+    if reason := _unusable(t, begin, end) or (_held_up(t, begin, end) if kind == "power" else ""):
         return Unknown(reason)
     counts = np.searchsorted(t, end, side="left") - np.searchsorted(t, begin, side="right")
     few = int(counts.min()) < MIN_SAMPLES
@@ -117,7 +118,7 @@ def spent(
         return Unknown(f"samples are up to {clock_s:.3g} s off, and the shortest span has {shortest:.3g} s")
     averaged = few and kind == "power"
     found = _averaged(t, y, begin, end, counts) if averaged else _integrated(t, y, kind, begin, end, counts, clock_s)
-    return _judged(found, _distance(t, begin, end))
+    return _judged(found, float(np.median(_steps(t, begin, end))))
 
 
 def idle_joules(before: Idle | None, after: Idle | None, spans: Spans) -> float:
@@ -191,12 +192,20 @@ def _unusable(t: Curve, begin: Curve, end: Curve) -> str:
         return f"{len(t)} samples were read"
     if t[0] > begin[0] or t[-1] < end[-1]:
         return f"the samples do not cover the work: {max(t[0] - begin[0], end[-1] - t[-1]):.3g} s are missing"
-    around = t[np.searchsorted(t, begin[0], side="right") - 1 : np.searchsorted(t, end[-1]) + 1]
-    steps = np.diff(around)
-    held_up = float(steps[steps > GAP * np.median(steps)].sum())
-    if held_up > MAX_GAPS * (end[-1] - begin[0]):
-        return f"samples are missing: gaps of together {held_up:.3g} s in {end[-1] - begin[0]:.3g} s"
     return ""
+
+
+def _held_up(t: Curve, begin: Curve, end: Curve) -> str:
+    steps = _steps(t, begin, end)
+    gaps = float(steps[steps > GAP * np.median(steps)].sum())
+    if gaps > MAX_GAPS * (end[-1] - begin[0]):
+        return f"samples are missing: gaps of together {gaps:.3g} s in {end[-1] - begin[0]:.3g} s"
+    return ""
+
+
+def _steps(t: Curve, begin: Curve, end: Curve) -> Curve:
+    """From sample to sample, from the last one before the work to the first one after it."""
+    return np.diff(t[np.searchsorted(t, begin[0], side="right") - 1 : np.searchsorted(t, end[-1]) + 1])
 
 
 def _too_few(counts: NDArray[np.int64], units: float) -> str:
@@ -204,11 +213,6 @@ def _too_few(counts: NDArray[np.int64], units: float) -> str:
         f"too few samples: {counts.min()} in the shortest span, expected {MIN_SAMPLES} or more, or {MIN_UNITS} units "
         f"of work (found {units:g}); measure longer"
     )
-
-
-def _distance(t: Curve, begin: Curve, end: Curve) -> float:
-    around = t[np.searchsorted(t, begin[0], side="right") - 1 : np.searchsorted(t, end[-1]) + 1]
-    return float(np.median(np.diff(around)))
 
 
 def _integrated(

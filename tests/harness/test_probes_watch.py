@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,7 +32,9 @@ FILES = Watch(
     (Channel("in", ("/v", "/i"), "product", 1e-6), Channel("cpu", ("/p",), "power", 1e-3)),
     period_s=0.007,
 )
-PMIC = Watch("pmic", Rails((Rail(SUM, "estimate", ""), Rail("A", "domain", "")), (SUM,)), run=("vcgencmd", "x"))
+PMIC = Watch(
+    "pmic", Rails((Rail(SUM, "estimate", ""), Rail("A", "domain", "")), (SUM,)), run=("vcgencmd", "x"), intrusive=True
+)
 MM = mm_job(DEVICE, "a", ["w8a8:64x64:1"])
 Lines = list[dict[str, Any]]
 
@@ -111,6 +114,12 @@ def test_the_options_of_a_command_are_its_words() -> None:
     assert words[-6:] == ["--watch-run", "vcgencmd", "--watch-run", "x", "--watch-period-ns", "100000000"]
 
 
+@pytest.mark.parametrize(("period_s", "ns"), [(0.007, 7_000_000), (50.0, 10_000_000_000), (1e-6, 200_000)])
+def test_the_period_is_that_of_the_sensor_within_what_the_agent_takes(period_s: float, ns: int) -> None:
+    watch = replace(FILES, period_s=period_s).as_dict()
+    assert PROBES["idle"].argv(idle_job(DEVICE, "a", watch), {"agent": "/d/agent"})[-1] == str(ns)
+
+
 # ---- the work
 
 
@@ -134,8 +143,9 @@ def test_phases_have_a_span_and_their_tokens_for_each_pass(golden: Callable[[str
     rows = PROBES["energy"].parse(job, golden("watch"))
     spans = {row.subject["phase"]: row.launches[0] for row in rows if row.metric == "span"}
     work = {row.subject["phase"]: row.launches[0] for row in rows if row.metric == "work"}
-    assert {phase: len(edges) for phase, edges in spans.items()} == {"prefill": 6, "decode": 6}
-    assert work == {"prefill": (16.0,) * 3, "decode": (8.0,) * 3}
+    assert {phase: len(edges) for phase, edges in spans.items()} == {"prefill": 6, "decode": 6, "both": 2}
+    assert work == {"prefill": (16.0,) * 3, "decode": (8.0,) * 3, "both": (3.0,)}
+    assert spans["both"] == (spans["prefill"][0], spans["decode"][-1])
     (signature,) = (row for row in rows if row.metric == "signature")
     assert len(signature.launches[0]) == 12
 
@@ -168,6 +178,14 @@ def test_work_whose_energy_cannot_be_told_apart_is_refused(job: Job, message: st
 def test_a_watch_that_cannot_be_used_is_refused(watch: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"cannot be used|virtual machines have none"):
         PROBES["idle"].argv(idle_job(DEVICE, "a", watch), {"agent": "/d/agent"})
+
+
+def test_a_latency_beside_a_sensor_that_disturbs_is_marked() -> None:
+    lines = [mm_line(begin_ns=100, end_ns=900), watch_line(1, 0), samples_line([1], text=[None])]
+    rows = parse(energy_job(MM, PMIC.as_dict()), *lines)
+    assert next(row for row in rows if row.metric == "latency").context["intrusive"] is True
+    calm = parse(energy_job(MM, FILES.as_dict()), lines[0], watch_line(3), *SAMPLES)
+    assert "intrusive" not in next(row for row in calm if row.metric == "latency").context
 
 
 # ---- what is not believed

@@ -219,6 +219,8 @@ def test_a_reader_that_was_held_up_is_found_out() -> None:
     at = np.concatenate([np.arange(0.0, 4.0, 0.01), np.arange(6.0, 11.0, 0.01)])
     found = spent(at, np.ones(len(at)), "power", [(0.5, 10.5)])
     assert isinstance(found, Unknown) and found.reason == "samples are missing: gaps of together 2.01 s in 10 s"
+    counted_on = spent(at, at * 3.0, "counter", [(0.5, 10.5)])
+    assert isinstance(counted_on, Spent) and counted_on.joules == pytest.approx(30.0)
 
 
 def test_a_sensor_too_slow_for_its_window_is_no_number() -> None:
