@@ -34,7 +34,7 @@ RHO_ERRORS = 1.5
 """In 60 nights of rho 0.8, 1 leaves 11 % false alarms and this 6 %; at rho 0.5, 5 % are found in 92 % and 84 %."""
 LIKELY_SPLITS = 4
 LIKELY_STEP = 3.0
-"""Deviations. With 2, false alarms at rho 0.8 are 17 %, not 6 %; without such cuts, two changes often hide each other."""
+"""Deviations. With 2, 17 % of series with rho 0.8 alarm, not 6 %; without such cuts two changes often hide each other."""
 NORMAL_MAD = 0.6745
 BATCH_CELLS = 2_000_000
 """Distances held at a time: 16 MB."""
