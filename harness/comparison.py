@@ -1,15 +1,19 @@
-"""Comparison: two runs, model by model: the ratio of times with its interval, and what counts as a regression."""
+"""Comparison: two runs, model by model: the ratio of times with its interval, and what counts as a regression.
+
+Times are compared under like conditions only: the same unit and system, placement, power mode and tuning. What differs
+is named, and can be allowed by that name: a kernel update may be the very thing that one wants to see.
+"""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from harness.errors import UsageError
-from harness.job import Job
+from harness.job import Job, canonical_json
 from harness.measurement import Measurement
 from harness.stats.compare import MDE, compare
-from harness.store import Run, Store
+from harness.store import Run, Store, StoredMeasurement
 from harness.tables import View, device_names
 
 Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided", "unlike"]
@@ -26,7 +30,8 @@ Key = tuple[str, str, str]
 class Difference:
     """`ratio` is new / base with its 95 % interval (NaN where there is none); above 1 is worse for every metric.
 
-    `unlike`: the runs asked different things (another prefill, other threads, another text): no ratio means anything.
+    `unlike`: the runs asked different things (another prefill, other threads, another text) or under other conditions,
+    named in `differs_in`: no ratio means anything.
     """
 
     device: str
@@ -36,6 +41,7 @@ class Difference:
     low: float
     high: float
     verdict: Verdict
+    differs_in: tuple[str, ...] = ()
 
     @property
     def regression(self) -> bool:
@@ -46,21 +52,26 @@ class Difference:
 class _Answer:
     measurement: Measurement
     question: dict[str, Any]
+    conditions: dict[str, Any]
 
 
-def compare_runs(store: Store, base: Run, new: Run) -> list[Difference]:
-    """Every time and perplexity that both runs measured; UsageError when they have none in common, or none alike."""
+def compare_runs(store: Store, base: Run, new: Run, allow: Iterable[str] = ()) -> list[Difference]:
+    """Every time and perplexity that both runs measured; UsageError when they have none in common, or none alike.
+
+    `allow` names conditions that may differ, such as `kernel`.
+    """
+    allowed = frozenset(allow)
     before, after = _measured(store, base), _measured(store, new)
     common = [key for key in before if key in after]
     _refuse_virtual(store, base, new)
     if not common:
         raise UsageError(f"runs {base.run_id} and {new.run_id} have no device and model in common")
-    found = [_difference(key, before[key], after[key]) for key in common]
+    found = [_difference(key, before[key], after[key], allowed) for key in common]
     if all(one.verdict == "unlike" for one in found):
-        differ = sorted({name for key in common for name in _differing(before[key].question, after[key].question)})
+        differ = sorted({name for key in common for name in _unlike(key, before[key], after[key], allowed)})
         raise UsageError(
-            f"runs {base.run_id} and {new.run_id} cannot be compared: they asked with different {', '.join(differ)}; "
-            "measure one of them again with the settings of the other"
+            f"runs {base.run_id} and {new.run_id} cannot be compared: they differ in {', '.join(differ)}; measure one "
+            "of them again like the other, or allow a condition to differ: --allow NAME"
         )
     return found
 
@@ -90,7 +101,8 @@ def _answers(view: View) -> Iterator[tuple[Key, _Answer]]:
         metric = _metric(stored.job, stored.measurement)
         for model in view.models:
             if metric and model.sha256 == stored.job.artifacts.get("model"):
-                yield (view.record.name, view.label(model), metric), _Answer(stored.measurement, _question(stored.job))
+                answer = _Answer(stored.measurement, _question(stored.job), _conditions(stored))
+                yield (view.record.name, view.label(model), metric), answer
 
 
 def _metric(job: Job, measurement: Measurement) -> str:
@@ -107,13 +119,29 @@ def _question(job: Job) -> dict[str, Any]:
     return asked | {"text": job.artifacts.get("tokens")}
 
 
+def _conditions(stored: StoredMeasurement) -> dict[str, Any]:
+    """What times depend on beside the question: the device with its system and configuration, and what was set."""
+    device = dict(stored.job.device)
+    contexts = stored.measurement.launch_contexts()
+    tuned = {canonical_json(context.get("tuned", {})) for context in contexts}
+    # Some launches tuned and others not: like nothing else.
+    return device | dict(device.pop("platform", {})) | {"tuned": tuned.pop() if len(tuned) == 1 else sorted(tuned)}
+
+
+def _unlike(key: Key, base: _Answer, new: _Answer, allowed: frozenset[str]) -> list[str]:
+    """Names of what differs and is not allowed to. Scores depend on the question alone."""
+    asked = _differing(base.question, new.question)
+    around = [] if key[2] == "perplexity" else _differing(base.conditions, new.conditions)
+    return sorted({*asked, *around} - allowed)
+
+
 def _differing(base: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [name for name in base.keys() | new.keys() if base.get(name) != new.get(name)]
 
 
-def _difference(key: Key, base: _Answer, new: _Answer) -> Difference:
-    if base.question != new.question:
-        return Difference(*key, math.nan, math.nan, math.nan, "unlike")
+def _difference(key: Key, base: _Answer, new: _Answer, allowed: frozenset[str]) -> Difference:
+    if unlike := _unlike(key, base, new, allowed):
+        return Difference(*key, math.nan, math.nan, math.nan, "unlike", tuple(unlike))
     if key[2] == "perplexity":
         return _perplexity_difference(key, base.measurement, new.measurement)
     found = compare(base.measurement.launches, new.measurement.launches)

@@ -77,7 +77,7 @@ def nights(generator: Generator, kind: str, count: int = NIGHTS, spread: float =
 
 def _units() -> Iterator[Case]:
     """Equal programs, by a t test over all iterations and over launch means."""
-    quantities = (Quantity("t over iterations: false"), Quantity("t over launches: false", at_most=0.05))
+    quantities = (Quantity("false: t over iterations"), Quantity("false: t over launches", at_most=0.05))
 
     def trial(launches: int, iterations: int, between: float, generator: Generator) -> tuple[float, ...]:
         shape = (2, launches, iterations)
@@ -95,7 +95,7 @@ def _units() -> Iterator[Case]:
 
 def _orders() -> Iterator[Case]:
     """Equal programs in a session that drifts by 4 %: all A and then all B, or blocks A B B A."""
-    quantities = (Quantity("A then B: false"), Quantity("A B B A: false", at_most=0.05))
+    quantities = (Quantity("false: A then B"), Quantity("false: A B B A", at_most=0.05))
 
     def trial(blocks: int, generator: Generator) -> tuple[float, ...]:
         levels = launch_levels(generator, 4 * blocks, 0.01) + disturbance(generator, "drift", 4 * blocks)
@@ -109,7 +109,7 @@ def _orders() -> Iterator[Case]:
 
 def _disturbances() -> Iterator[Case]:
     """Equal programs in blocks, in a session where something happens."""
-    quantities = (Quantity("interval: false", at_most=0.05), Quantity("called changed"), Quantity("bootstrap: false"))
+    quantities = (Quantity("false: interval", at_most=0.05), Quantity("called changed"), Quantity("false: bootstrap"))
 
     def trial(kind: str, blocks: int, generator: Generator) -> tuple[float, ...]:
         levels = launch_levels(generator, 4 * blocks, 0.01) + disturbance(generator, kind, 4 * blocks)
@@ -125,9 +125,9 @@ def _plans() -> Iterator[Case]:
     """A pilot, its plan for 3 %, and the planned session; and what 8 blocks were said to detect."""
     quantities = (
         Quantity("power for 3%", at_least=0.95),
-        Quantity("power at the MDE", at_least=0.95),
-        Quantity("at the MDE of the textbook"),
-        Quantity("unpaired: power at the MDE", at_least=0.95),
+        Quantity("at the MDE", at_least=0.95),
+        Quantity("at the textbook's MDE"),
+        Quantity("two runs: at the MDE", at_least=0.95),
         Quantity("blocks planned"),
     )
 
@@ -161,9 +161,9 @@ def _alarms() -> Iterator[Case]:
 
     for kind, bound in (("white", 0.05), ("outliers", 0.05), ("ar .5", 0.05), ("ar .8", 0.10)):
         quantities = (
-            Quantity("as if independent: false"),
-            Quantity("with its autocorrelation: false", at_most=bound),
-            Quantity("and at least 3%: false"),
+            Quantity("false: independent nights"),
+            Quantity("false: rho fitted", at_most=bound),
+            Quantity("false: and 3% or more"),
         )
         yield Case("change points", kind, quantities, partial(trial, kind), ALARM_TRIALS)
 
@@ -173,7 +173,7 @@ def _alarms() -> Iterator[Case]:
         rest = changepoint.common_mode_removed(board, golden)
         return tuple(float(bool(changepoint.changes(x, permutations=199, floor=0.0))) for x in (board, rest))
 
-    both = (Quantity("with its autocorrelation: false"), Quantity("golden series removed: false", at_most=0.05))
+    both = (Quantity("false: rho fitted"), Quantity("false: golden removed", at_most=0.05))
     yield Case("change points", "ar .8, shared with the golden kernel", both, common, ALARM_TRIALS)
 
 
@@ -206,7 +206,7 @@ def _delays() -> Iterator[Case]:
 
 def _unpaired() -> Iterator[Case]:
     """Two runs of equal programs, and one that is slower by four standard errors."""
-    quantities = (Quantity("interval: false", at_most=0.05), Quantity("called changed"), Quantity("power at 4 errors"))
+    quantities = (Quantity("false: interval", at_most=0.05), Quantity("called changed"), Quantity("power at 4 errors"))
 
     def trial(count: int, spread: float, shape: str, generator: Generator) -> tuple[float, ...]:
         base, same, new = (times(generator, launch_levels(generator, count, spread, shape), 10, 0.01) for _ in range(3))

@@ -18,6 +18,7 @@ from devices.families.jetson_modes import (
     MODE_CONF,
     clock_commands,
     clock_settings,
+    mode_commands,
     power_mode,
     power_mode_conf,
     power_mode_setting,
@@ -88,13 +89,14 @@ class Jetson(Linux):
             return governor_settings(found)
 
     def privileges(self, session: Shell) -> tuple[tuple[str, ...], ...]:
-        """The same whether the clocks are pinned now or not."""
-        found = gather(session, GOVERNOR_FILES, CLOCK_COMMANDS, self.root)
+        """The same whether the clocks are pinned now or not, and in whichever power mode."""
+        found = gather(session, (*GOVERNOR_FILES, MODE_CONF), {**CLOCK_COMMANDS, **MODE_COMMANDS}, self.root)
         try:
             found.command("jetson_clocks")
-            return clock_commands(self.root)
+            clocks = clock_commands(self.root)
         except Unavailable:
-            return super().privileges(session)
+            clocks = super().privileges(session)
+        return (*clocks, *mode_commands(found))
 
 
 def jetson_facts(found: Gathered) -> Facts:

@@ -79,6 +79,14 @@ def power_mode_setting(found: Gathered, name: str) -> Setting:
     return Setting(f"power mode {name}", command=(*command, str(modes[name])), undo=(*command, str(present)))
 
 
+def mode_commands(found: Gathered) -> tuple[tuple[str, ...], ...]:
+    """What changes to each mode, as a sudoers file lists it; nothing where there are no modes."""
+    try:
+        return tuple((NVPMODEL, "-m", str(number)) for number in sorted(power_modes(found).values()))
+    except Unavailable:
+        return ()
+
+
 def needs_reboot(text: str) -> bool:
     """Whether nvpmodel has not changed the mode, but asks for a reboot: `... enter YES/yes to confirm:`."""
     return re.search(r"reboot|YES/yes", text, re.IGNORECASE) is not None

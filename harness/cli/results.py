@@ -1,15 +1,19 @@
 """What was measured: `bench compare`, `bench verify`, `bench report`."""
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import ab, options
 from harness.cli.output import emit, number, table
 from harness.errors import InvalidMeasurement
+
+if TYPE_CHECKING:
+    from harness.comparison import Difference
 
 REGRESSION = 1
 
@@ -21,6 +25,9 @@ def compare(
     model: options.Model = "default",
     recipe: options.Recipe = "gptq",
     effect: ab.Effect = 0.03,
+    allow: Annotated[
+        list[str] | None, typer.Option("--allow", help="A condition of two runs that may differ, such as kernel.")
+    ] = None,
     inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -30,7 +37,7 @@ def compare(
     Models are asked in blocks A B B A, as often as a pilot says it takes to find --effect.
     """
     if is_run(base):
-        _compare_runs(base, new, out, json)
+        _compare_runs(base, new, allow or [], out, json)
     else:
         ab.compare_models(base, new, device, model, recipe, effect, out, inventory, json)
 
@@ -39,15 +46,15 @@ def is_run(word: str) -> bool:
     return word == "last" or re.fullmatch(r"[0-9]{8}-[0-9]{6}-[0-9a-f]{6}", word) is not None
 
 
-def _compare_runs(base: str, new: str, out: Path, json: bool) -> None:
+def _compare_runs(base: str, new: str, allow: Sequence[str], out: Path, json: bool) -> None:
     from harness import campaign
     from harness.comparison import compare_runs
 
     store = campaign.open_store(out, must_exist=True)
     runs = campaign.find_run(store, base), campaign.find_run(store, new)
-    found = compare_runs(store, *runs)
+    found = compare_runs(store, *runs, allow)
     rows = [
-        [one.device, one.model, one.metric, number(one.ratio), number(one.low), number(one.high), one.verdict]
+        [one.device, one.model, one.metric, number(one.ratio), number(one.low), number(one.high), _said(one)]
         for one in found
     ]
     regressions = sum(one.regression for one in found)
@@ -68,6 +75,10 @@ def _compare_runs(base: str, new: str, out: Path, json: bool) -> None:
     )
     if regressions:
         raise typer.Exit(REGRESSION)
+
+
+def _said(one: "Difference") -> str:
+    return one.verdict + (f" in {', '.join(one.differs_in)}" if one.differs_in else "")
 
 
 def verify(run: options.RunId = "last", out: options.Out = Path("site"), json: options.Json = False) -> None:

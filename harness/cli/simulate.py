@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.cli import options
-from harness.cli.output import emit, number, table
+from harness.cli.output import emit, table
 from harness.cli.progress import shown_progress
 
 if TYPE_CHECKING:
@@ -34,17 +34,19 @@ def simulate(
 
 def _table(study: str, rows: list["Row"]) -> Any:
     """Cases by quantities; the trials of a study are as many for each case."""
-    names = list(dict.fromkeys((row.quantity, row.bound) for row in rows))
+    bounds: dict[str, set[str]] = {}
+    for row in rows:
+        bounds.setdefault(row.quantity, set()).add(row.bound)
+    shared = {quantity: " ".join(found) if len(found) == 1 else "" for quantity, found in bounds.items()}
     shown = []
     for case, of_case in groupby(rows, lambda row: row.case):
-        found = {(row.quantity, row.bound): row for row in of_case}
-        shown.append([case, *(_cell(found.get(name)) for name in names)])
-    headings = (f">{quantity} ({bound})" if bound else f">{quantity}" for quantity, bound in names)
+        found = {row.quantity: _cell(row, shared[row.quantity]) for row in of_case}
+        shown.append([case, *(found.get(quantity, "") for quantity in shared)])
+    headings = (f">{quantity} {bound}".rstrip() for quantity, bound in shared.items())
     return table(f"{study}, {rows[0].trials} trials", ("case", *headings), shown)
 
 
-def _cell(row: "Row | None") -> str:
-    """Value ± standard error, marked when it is not what it should be."""
-    if row is None:
-        return ""
-    return f"{'' if row.holds else '! '}{number(row.value, 3)} ± {number(row.error, 1)}"
+def _cell(row: "Row", heading_bound: str) -> str:
+    """Value ± standard error, marked when it is not what it should be; its bound unless the heading has it."""
+    own = f" {row.bound}" if row.bound and row.bound != heading_bound else ""
+    return f"{'' if row.holds else '! '}{row.value:.3g} ± {row.error:.1g}{own}"

@@ -39,7 +39,7 @@ def test_json_has_every_row_and_counts_what_does_not_hold(capsys: pytest.Capture
 def test_tables_mark_what_is_not_as_claimed(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("simulate", "--quick") == 0
     printed = capsys.readouterr().out
-    assert "false (<= 0.05)" in printed
+    assert "false <= 0.05" in printed
     assert "! 1 ±" in printed
     assert "1 of 2 claims do not hold" in printed
 

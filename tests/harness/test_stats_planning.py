@@ -104,7 +104,7 @@ def test_an_effect_that_no_number_of_launches_would_show_is_said_to_be_out_of_re
 
 def test_without_drift_two_runs_detect_what_blocks_of_as_many_launches_do() -> None:
     found = Components(1e-4, 1e-4, 8, 10)
-    assert detectable_unpaired(found, 40, 10) == pytest.approx(detectable(found, 20, 10), rel=0.03)
+    assert detectable_unpaired(found, 40, 10) == pytest.approx(detectable(found, 20, 10), rel=0.05)
 
 
 @pytest.mark.parametrize("launches", [[[1.0, 1.0]] * 2, [[1.0]] * 5])
