@@ -18,7 +18,7 @@ from harness.tables import View, device_names
 
 Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided", "unlike"]
 REGRESSIONS = frozenset({"slower", "worse"})
-EFFORT = frozenset({"run", "session", "launches", "iterations"})
+EFFORT = frozenset({"run", "session", "launches", "iterations", "precision", "max_launches"})
 """Parameters of a job that say when and how often it is asked, not what."""
 PLACE = frozenset({"threads", "cpus"})
 """Parameters that times depend on and scores do not."""

@@ -37,7 +37,9 @@ def time_products(
     with progress.step(f"{device.name}: facts and agent") as advance:
         station = open_station(device, advance, store, holder_name("bench kernels"))
     run_id = store.begin_run(device.name, command, {"cases": list(products.cases)}, git_commit(), bench_version())
-    record_device(store, run_id, station.identity, station.name, station.agent.sha256, station.facts)
+    record_device(
+        store, run_id, station.identity, station.name, station.agent.sha256, station.facts, station.agent.made_from
+    )
     job = mm_job(
         station.identity,
         station.agent.sha256,

@@ -105,7 +105,8 @@ class Loop:
         for station in stations:
             self._keep(station.agent)
             agent = station.agent.sha256
-            record_device(self.store, self.run_id, station.identity, station.name, agent, station.facts)
+            made_from = station.agent.made_from
+            record_device(self.store, self.run_id, station.identity, station.name, agent, station.facts, made_from)
         return stations
 
     def _questions(self) -> Questions:

@@ -53,7 +53,9 @@ class Questions:
 
     def timing(self, station: Station, model: Model, session: int) -> Job:
         """Models of one session are timed side by side, so that what disturbs the device meets all alike."""
-        return self._of_this_run(self._llm(station, model, self.suite.launches), session=session)
+        job = self._of_this_run(self._llm(station, model, self.suite.launches), session=session)
+        wanted = {"precision": self.suite.precision, "max_launches": self.suite.max_launches}
+        return replace(job, params={**job.params, **wanted})
 
     def _llm(self, station: Station, model: Model, launches: int) -> Job:
         return llm_job(

@@ -68,9 +68,18 @@ class PredictionRecord:
     frontier: Sequence[Mapping[str, float]]
 
 
-def record_device(store: Store, run_id: str, identity: Mapping[str, Any], name: str, agent: str, facts: Facts) -> None:
+def record_device(
+    store: Store,
+    run_id: str,
+    identity: Mapping[str, Any],
+    name: str,
+    agent: str,
+    facts: Facts,
+    made_from: Mapping[str, Any] | None = None,
+) -> None:
+    """`made_from` is that of the agent: preset, hash of the sources, versions of compiler and build tools."""
     job = Job(identity, "facts", {"agent": agent}, {"run": run_id, "name": name})
-    _record(store, run_id, job, {"facts": facts.as_dict()})
+    _record(store, run_id, job, {"facts": facts.as_dict() | ({"agent": dict(made_from)} if made_from else {})})
 
 
 def record_sensitivity(store: Store, run_id: str, source: str, recipe: str, rows: Sequence[SensitivityRow]) -> None:

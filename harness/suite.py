@@ -57,6 +57,10 @@ class Suite(BaseModel):
     decode: int = Field(64, ge=1, le=65536)
     iterations: int = Field(5, ge=1, le=10_000)
     launches: int = Field(6, ge=1, le=1000)
+    """Of every measurement; for the times of models they are the pilot that says how many more it takes."""
+    precision: float = Field(0.02, gt=0, le=1)
+    """Half-width of the interval of a model's time, relative: launches are added until it should be that narrow."""
+    max_launches: int = Field(12, ge=1, le=1000)
     energy: bool = True
     """Whether joules are measured too, on devices that have a sensor or a meter."""
     energy_ms: int = Field(2000, ge=100, le=3_600_000)

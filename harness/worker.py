@@ -30,6 +30,7 @@ from harness.launch import run_launch
 from harness.measurement import Measurement
 from harness.metered import run_metered
 from harness.session_protocol import Rules, SessionProtocol
+from harness.stats.planning import launches_for
 from harness.store import Store
 from harness.store.leases import Lease
 
@@ -128,6 +129,7 @@ class Worker:
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
         self._total = sum(max(job.launches, 1) for job in self._jobs)
         self._done = 0
+        self._extended: set[str] = set()
         self._until_golden = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -179,8 +181,21 @@ class Worker:
         self._done += 1
         self._tell("launched", job)
         if self._missing[job.key] == 0:
+            self._extend(job)
+        if self._missing[job.key] == 0:
             self._settle(job, "measured")
         return self._missing[job.key] == 0
+
+    def _extend(self, job: Job) -> None:
+        """The launches so far are the pilot: once, as many are added as the wanted precision takes."""
+        if "precision" not in job.params or job.key in self._extended:
+            return
+        self._extended.add(job.key)
+        stored = self._settings.store.measurements(job_keys=[job.key], metric="latency")
+        wanted = [launches_for(s.measurement.launches, job.params["precision"]) for s in stored]
+        more = min(max(wanted, default=0), job.params["max_launches"]) - job.launches
+        self._missing[job.key] = max(more, 0)
+        self._total += max(more, 0)
 
     def _try(self, job: Job, stop: threading.Event) -> None:
         """Measure and store; every failed attempt is stored as well."""

@@ -121,7 +121,15 @@ class _arena:
             station = open_station(self._device, advance, self._store, holder_name("bench"))
         command = shlex.join(["bench", *sys.argv[1:]])
         self._run_id = self._store.begin_run(self._device.name, command, self._config, git_commit(), bench_version())
-        record_device(self._store, self._run_id, station.identity, station.name, station.agent.sha256, station.facts)
+        record_device(
+            self._store,
+            self._run_id,
+            station.identity,
+            station.name,
+            station.agent.sha256,
+            station.facts,
+            station.agent.made_from,
+        )
         return Arena(self._store, self._run_id, station, progress)
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:

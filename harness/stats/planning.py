@@ -174,6 +174,20 @@ def detectable_unpaired(
     return _errors_needed(2 * launches - 2, freedom, alpha, power) * error
 
 
+def launches_for(pilot_launches: Launches, precision: float, alpha: float = ALPHA) -> int:
+    """How many launches like those of the pilot, which count among them, give a t interval of half-width `precision`.
+
+    The interval is of the mean log time. Stein's two-stage procedure (1945): n = ceil((t * s / precision)^2) with t and
+    s of the pilot holds whatever the true variance is. The pilot's own number when that is enough, or below 3 launches.
+    """
+    logs = log_medians(pilot_launches)
+    count = len(logs)
+    if count < 3:
+        return count
+    reach = float(stats.t.ppf(1 - alpha / 2, count - 1)) * float(logs.std(ddof=1)) / math.log1p(precision)
+    return max(count, math.ceil(reach**2))
+
+
 def half_width(components: Components, blocks: int, iterations: int, alpha: float = ALPHA) -> float:
     """Of the t interval of the log ratio, as the pilot foretells it."""
     return float(stats.t.ppf(1 - alpha / 2, blocks - 1)) * _error(components, blocks, iterations)

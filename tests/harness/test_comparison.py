@@ -24,6 +24,7 @@ def measured_run(
     labels: tuple[str, ...] = ("w8a8",),
     text: str = "text",
     facts: Facts = FACTS,
+    tuned: dict[str, str] | None = None,
     **settings: Any,
 ) -> Run:
     """A run of one device whose models, all of one file, decoded 10 tokens in `ns` and scored one text."""
@@ -35,7 +36,7 @@ def measured_run(
     timing = Job(timing.device, timing.probe, timing.artifacts, {**timing.params, "run": run_id})
     launches = tuple((ns * (1 + i / 1000), ns) for i in range(timing.launches))
     subject = {"phase": "decode", "tokens": 10, "threads": 1}
-    store.append(run_id, timing, [Measurement(timing.key, "latency", "ns", subject, launches)])
+    store.append(run_id, timing, [Measurement(timing.key, "latency", "ns", subject, launches, {"tuned": tuned or {}})])
     scoring = accuracy_job(IDENTITY, "agent", "file", text, window=3, threads=settings.get("threads", 1))
     if store.answered(scoring.key):
         store.link_run(run_id, scoring)
@@ -72,8 +73,16 @@ def test_scores_of_another_text_are_not_compared(store: Store) -> None:
 
 
 def test_runs_with_nothing_alike_are_refused_naming_what_differs(store: Store) -> None:
-    with pytest.raises(UsageError, match="different prefill, text"):
+    with pytest.raises(UsageError, match="differ in prefill, text"):
         compare_runs(store, measured_run(store), measured_run(store, prefill=512, text="other"))
+
+
+def test_times_under_other_conditions_are_not_compared_unless_that_is_allowed(store: Store) -> None:
+    base = measured_run(store)
+    new = measured_run(store, tuned={"governor of policy0": "performance"})
+    (time, score) = compare_runs(store, base, new)
+    assert (time.verdict, time.differs_in, score.verdict) == ("unlike", ("tuned",), "same")
+    assert compare_runs(store, base, new, allow=["tuned"])[0].verdict == "same"
 
 
 def test_models_that_are_one_file_are_all_compared(store: Store) -> None:

@@ -111,6 +111,31 @@ def test_a_pair_is_asked_in_blocks_whose_sides_are_mirrored(
     assert len({tuple(each) for each in blocks}) == 2
 
 
+@pytest.mark.parametrize(("noisy", "launches"), [(False, 6), (True, 9)])
+def test_launches_are_added_once_until_the_interval_should_be_as_narrow_as_wanted(
+    run: Callable[..., list[Outcome]],
+    store: Store,
+    local_device: MakeDevice,
+    mm_job: MakeJob,
+    tmp_path: Path,
+    noisy: bool,
+    launches: int,
+) -> None:
+    events: list[Event] = []
+
+    def disturb(event: Event) -> None:
+        events.append(event)
+        if noisy and event.kind == "launched":
+            (tmp_path / "devices" / "a" / "slow").write_text(str(1 + event.done % 2))
+
+    job = mm_job("a", "w4a8:8x32:1", launches=6)
+    job = replace(job, params={**job.params, "precision": 0.02, "max_launches": 9})
+    run(DeviceWork(local_device("a"), (job,)), progress=disturb)
+    (stored,) = store.measurements()
+    assert len(stored.measurement.launches) == launches
+    assert (events[-1].done, events[-1].total) == (launches, launches)
+
+
 def test_the_order_is_that_of_the_seed(
     store: Store,
     agent: Artifact,

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from harness.stats.paired import t_interval
 from harness.stats.planning import (
     MAX_ITERATIONS,
     MIN_ITERATIONS,
@@ -15,6 +16,7 @@ from harness.stats.planning import (
     detectable,
     detectable_unpaired,
     half_width,
+    launches_for,
     optimal_iterations,
     pilot,
     plan,
@@ -111,3 +113,26 @@ def test_without_drift_two_runs_detect_what_blocks_of_as_many_launches_do() -> N
 def test_a_pilot_that_tells_nothing_is_refused(launches: list[list[float]]) -> None:
     with pytest.raises(ValueError, match="3 launches of 2 iterations"):
         pilot(launches)
+
+
+def test_a_precise_pilot_needs_no_more_launches_and_a_noisy_one_does() -> None:
+    quiet = [[100.0 + 0.01 * i, 100.0] for i in range(6)]
+    assert launches_for(quiet, precision=0.02) == 6
+    noisy = [[100.0 * (1 + 0.05 * (-1) ** i)] * 2 for i in range(6)]
+    assert launches_for(noisy, 0.02) > launches_for(noisy, 0.04) > 6
+    assert launches_for([[1.0], [9.0]], 0.02) == 2
+
+
+def test_two_stages_hold_the_precision_that_was_asked_for() -> None:
+    """The interval after the added launches is as narrow as wanted in the mean, and covers as it says."""
+    generator = np.random.default_rng(5)
+    covered, widths = [], []
+    for _ in range(400):
+        logs = generator.normal(0, 0.03, 6)
+        count = launches_for([[float(np.exp(x))] * 2 for x in logs], 0.02)
+        found = np.concatenate([logs, generator.normal(0, 0.03, count - 6)])
+        _, low, high, _ = t_interval(found)
+        covered.append(low <= 0 <= high)
+        widths.append((high - low) / 2)
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.03)
+    assert np.median(widths) < 0.02

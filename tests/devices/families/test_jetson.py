@@ -257,12 +257,15 @@ def test_privileges_are_the_exact_commands_whether_pinned_or_not(tree: MakeTree,
         ("/usr/bin/jetson_clocks", "--restore", file),
         ("/usr/bin/rm", "-f", file),
     )
-    assert Jetson(str(root)).privileges(local) == exact
+    found = gather(local, [MODE_CONF], MODE_COMMANDS, str(root))
+    modes = [("/usr/sbin/nvpmodel", "-m", str(number)) for number in sorted(power_modes(found).values())]
+    assert modes
+    assert Jetson(str(root)).privileges(local) == (*exact, *modes)
     settings = Jetson(str(root)).tuning(local)
     asked = [words[2:] for setting in settings for words in (setting.command, setting.undo) if words[:1] == ("sudo",)]
     assert {tuple(words) for words in asked} == set(exact)
     run_on(root, ("/usr/bin/jetson_clocks",))
-    assert Jetson(str(root)).privileges(local) == exact
+    assert Jetson(str(root)).privileges(local) == (*exact, *modes)
 
 
 def test_without_jetson_clocks_the_governors_are_set(tree: MakeTree, local: Session) -> None:
@@ -270,7 +273,7 @@ def test_without_jetson_clocks_the_governors_are_set(tree: MakeTree, local: Sess
     (root / "usr/bin/jetson_clocks").unlink()
     (setting,) = Jetson(str(root)).tuning(local)
     assert (setting.path, setting.value) == (f"/{POLICY}/scaling_governor", "performance")
-    assert Jetson(str(root)).privileges(local) == (("/usr/bin/tee", setting.path),)
+    assert Jetson(str(root)).privileges(local)[0] == ("/usr/bin/tee", setting.path)
 
 
 # ---- snapshots
