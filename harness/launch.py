@@ -14,7 +14,7 @@ from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes import PROBES, Probe
-from harness.probes.base import MAX_OUTPUT_BYTES, effective_cpus
+from harness.probes.base import MAX_OUTPUT_BYTES, effective_cpus, timer_ns
 from harness.probes.info import read_spin, spin_argv
 
 TIMEOUT_S = 1800.0
@@ -50,7 +50,10 @@ def run_launch(
     context |= {f"{name}_before": value for name, value in mhz_before.items()}
     context |= {f"{name}_after": value for name, value in mhz_after.items()}
     context |= heat_between(shot_before, shot_after)
-    if cpus := effective_cpus(completed.stdout.splitlines()):
+    lines = completed.stdout.splitlines()
+    if step := timer_ns(lines):
+        context["timer_ns"] = step
+    if cpus := effective_cpus(lines):
         context |= {"cpus": cpus, "cpus_wanted": list(job.params.get("cpus") or cpus)}
     return [replace(m, context={**context, **m.context}) for m in measurements]
 

@@ -39,6 +39,9 @@ class Hello(Line):
     agent: Word
     command: Word
     pid: int
+    timer_ns: Annotated[int, Field(ge=0, lt=1 << 63)] = 0
+    """The smallest step of the clock that times; 0 from an agent that does not say."""
+
     affinity: Cpus = []
     """The CPUs that the process may use at its start; empty from an agent that does not say."""
 
@@ -106,6 +109,12 @@ def effective_cpus(lines: Sequence[str]) -> list[int]:
     """The CPUs of the done line of a stream that `read_results` has accepted; empty where it names none."""
     last = next(line for line in reversed(lines) if line.strip())
     return list(checked(Done, _record(len(lines), last), len(lines)).cpus)
+
+
+def timer_ns(lines: Sequence[str]) -> int:
+    """The step of the timer, from the hello line of such a stream."""
+    number, first = next((number, line) for number, line in enumerate(lines, 1) if line.strip())
+    return checked(Hello, _record(number, first), number).timer_ns
 
 
 def _bounded(lines: Iterable[str]) -> Iterator[tuple[int, str]]:

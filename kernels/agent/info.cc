@@ -18,19 +18,6 @@ constexpr char kArch[] = "x86_64";
 constexpr char kArch[] = "aarch64";
 #endif
 
-// The smallest step seen between two readings: what the counter resolves, or what a reading costs if that is more.
-int64_t timer_resolution() {
-  int64_t smallest = INT64_MAX;
-  for (int i = 0; i < 1000; ++i) {
-    const int64_t start = now_ns();
-    int64_t step;
-    while ((step = now_ns() - start) == 0) {
-    }
-    smallest = std::min(smallest, step);
-  }
-  return smallest;
-}
-
 void add_known(Json* json, const char* key, int64_t number) {
   json->key(key);
   number < 0 ? json->null() : json->value(number);
@@ -106,7 +93,7 @@ Error run_info(Arguments* arguments) {
   const std::vector<Core> cores = system.cores();
   Json info = line("info");
   info.key("arch").value(kArch).key("cpu_model").value(system.cpu_model()).key("os").value("Linux").key("kernel").value(system.kernel());
-  info.key("page_size").value(sysconf(_SC_PAGESIZE)).key("timer_resolution_ns").value(timer_resolution());
+  info.key("page_size").value(sysconf(_SC_PAGESIZE)).key("timer_resolution_ns").value(timer_resolution_ns());
   add_cores(&info, cores);
   add_clusters(&info, cores);
   add_list(&info, "affinity", system.affinity());

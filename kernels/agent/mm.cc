@@ -281,6 +281,8 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
 Error run_mm(Arguments* arguments) {
   MmOptions options;
   if (Error failed = parse_mm(arguments, &options)) return failed;
+  // A timed unit is at least so many steps of the timer that reading it is no part of the time.
+  if (options.min_ns > 0) options.min_ns = std::max(options.min_ns, 1000 * timer_resolution_ns());
   Bench bench(options);
   if (Error failed = bench.prepare()) return failed;
   if (Error failed = bench.run()) return failed;

@@ -116,6 +116,7 @@ void emit(Json* line) {
 void emit_hello(std::string_view command) {
   Json hello = line("hello");
   hello.key("protocol").value(kProtocol).key("agent").value(BENCH_AGENT_VERSION).key("command").value(command.substr(0, 64)).key("pid").value(getpid());
+  hello.key("timer_ns").value(timer_resolution_ns());
   add_list(&hello, "affinity", affinity(0));
   emit(&hello);
 }
