@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from devices.power.base import Channel, Rails
+from devices.power.watch import Watch
 from harness.ab_test import (
     PILOT_BLOCKS,
     PILOT_ITERATIONS,
@@ -34,6 +36,12 @@ from harness.stats.planning import Plan
 from harness.verdict import Verdict, judge
 
 NOMINAL = 0.05
+STAND_IN = Watch(
+    "stand-in",
+    Rails(),
+    (Channel("none", ("/sys/class/net/lo/mtu", "/sys/class/net/lo/flags"), "product", 1.0),),
+)
+"""As costly to read as a hwmon that is quick to answer: one voltage, one current."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Course:
     effect: float = 0.03
     slowdown: float = 0.0
     disturb: Disturbance = "none"
+    watch_hz: float = 0.0
+    """How often sensors are read while B works: what the difference then is, is what reading them costs."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,8 @@ class AaTest:
     blocks: int
     pairs: Sequence[Pair]
     slowdown: float
+    overall: Paired
+    """Of all blocks together."""
 
     @property
     def different(self) -> int:
@@ -112,14 +124,16 @@ class AaTest:
 
 def aa_test(arena: Arena, model: Artifact, workload: Workload, course: Course, seed: int = 0) -> AaTest:
     """Raises the error of the device when it cannot be measured."""
-    a, b = Side("A", model), Side("B", model, _longer(workload.decode, course.slowdown))
-    first = ask(arena, a, replace(b, decode=None), workload, PILOT_BLOCKS, course.iterations, "pilot", seed)
+    watch = _watch(arena.station.watch, course.watch_hz) if course.watch_hz else None
+    a, b = Side("A", model), Side("B", model, _longer(workload.decode, course.slowdown), watch)
+    first = ask(arena, a, replace(b, decode=None, watch=None), workload, PILOT_BLOCKS, course.iterations, "pilot", seed)
     planned = planned_from(first, pilot_components(first, "decode"), course.effect)
     blocks = max(course.blocks or planned.blocks, MIN_BLOCKS)
     block_s = first.seconds / PILOT_BLOCKS
     with disturbed(course.disturb, cpus=arena.station.cpus, period_s=blocks * block_s):
         answers = ask(arena, a, b, workload, course.pairs * blocks, course.iterations, "pairs", seed + 1)
-    return AaTest(planned, blocks, list(pairs_of(answers, "decode", blocks)), course.slowdown)
+    pairs = list(pairs_of(answers, "decode", blocks))
+    return AaTest(planned, blocks, pairs, course.slowdown, paired(answers.blocks("decode")))
 
 
 def pairs_of(answers: Answers, phase: Phase, blocks: int) -> Iterator[Pair]:
@@ -129,6 +143,12 @@ def pairs_of(answers: Answers, phase: Phase, blocks: int) -> Iterator[Pair]:
         launches = slice(2 * start, 2 * (start + blocks))
         both = [judge(_part(side[phase], launches)) for side in (answers.a, answers.b)]
         yield Pair(paired(found[start : start + blocks], resamples=2), worse(both))
+
+
+def _watch(found: Watch | None, hertz: float) -> Watch:
+    """The sensor of the device at that rate, or two files of the kernel where it has none."""
+    source = found if found is not None and not found.unavailable and not found.run else STAND_IN
+    return replace(source, period_s=1 / hertz)
 
 
 def _part(measurement: Measurement, launches: slice) -> Measurement:

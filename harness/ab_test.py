@@ -14,11 +14,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from devices.power.watch import Watch
 from harness.artifact import Artifact
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.latency import llm_job
+from harness.probes.power import energy_job
 from harness.progress import Progress
 from harness.scheduler import DeviceWork, run_jobs
 from harness.session_protocol import Rules
@@ -43,11 +45,12 @@ PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two models; `decode` overrides the tokens of the workload for this side."""
+    """One of the two models; `decode` overrides the tokens of the workload, `watch` has sensors read meanwhile."""
 
     name: Literal["A", "B"]
     model: Artifact
     decode: int | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,8 @@ def _job(arena: Arena, side: Side, workload: Workload, blocks: int, iterations: 
         cpus=station.cpus,
         launches=2 * blocks,
     )
+    if side.watch is not None:
+        job = energy_job(job, side.watch.as_dict(), min_ms=0)
     own: dict[str, Any] = {"run": arena.run_id, "side": side.name, "part": part}
     return replace(job, params={**job.params, **own})
 

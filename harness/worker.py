@@ -138,7 +138,7 @@ class Worker:
         try:
             if todo:
                 self._refuse_unfit()
-            for group in _by_probe(todo):
+            for group in [todo] if self._paired else _by_probe(todo):
                 self._run_group(group, stop)
             self._close()
         except _DeviceGone as gone:

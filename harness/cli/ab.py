@@ -71,6 +71,9 @@ def aa(
     disturb: Annotated[
         str, typer.Option("--disturb", help="Spoil this machine meanwhile: none, drift, neighbour or throttle.")
     ] = "none",
+    watch: Annotated[
+        float, typer.Option("--watch", help="Read sensors so many times a second while B works.", min=0, max=5000)
+    ] = 0.0,
     effect: Effect = 0.03,
     model: options.Model = "default",
     out: options.Out = Path("site"),
@@ -94,8 +97,8 @@ def aa(
         emit(data, json, f"would make {pairs} tests, about {launches} launches, about {seconds(launches * 0.25)}")
         return
     file = _model_file("w4a8g128", model, "rtn")
-    course = Course(pairs, blocks, effect=effect, slowdown=slowdown, disturb=disturb)
-    config = {"aa": {"pairs": pairs, "slowdown": slowdown, "disturb": disturb}}
+    course = Course(pairs, blocks, effect=effect, slowdown=slowdown, disturb=disturb, watch_hz=watch)
+    config = {"aa": {"pairs": pairs, "slowdown": slowdown, "disturb": disturb, "watch_hz": watch}}
     with _arena(device, out, inventory, config) as arena:
         found = aa_test(arena, file, Workload(prefill=32, decode=100), course)
     emit(_aa_data(found, arena.run_id, disturb), json, *_aa_shown(found, device, disturb))
@@ -217,12 +220,13 @@ def _aa_data(found: "AaTest", run_id: str, disturb: str) -> dict[str, Any]:
         "flagged": found.flagged,
         "different_unflagged": found.unflagged_different,
         "plan": asdict(found.plan),
+        "overall": asdict(found.overall),
         "reasons": found.reasons,
     }
 
 
 def _aa_shown(found: "AaTest", device: str, disturb: str) -> list[Any]:
-    low, high = found.interval
+    (low, high), over = found.interval, found.overall
     what = f"{found.slowdown:.0%} slower" if found.slowdown else "equal"
     rows = [
         ["look different at the 5 % level", f"{found.rate:.1%}", f"{low:.1%} to {high:.1%}"],
@@ -233,5 +237,6 @@ def _aa_shown(found: "AaTest", device: str, disturb: str) -> list[Any]:
     title = f"{len(found.pairs)} tests of {what} models on {device}, {found.blocks} blocks each"
     return [
         table(title + (f", disturbed by {disturb}" if disturb != "none" else ""), ("tests that", ">share", ""), rows),
+        f"overall   B takes {over.ratio:.4f} of A's time, {over.low:.4f} to {over.high:.4f} ({over.blocks} blocks)",
         f"planned   {found.plan.blocks} blocks find {found.plan.mde:.1%} with {found.plan.power:.0%} power",
     ]
