@@ -30,6 +30,8 @@ from devices.virtual.process import locked, start_time
 DEFAULT_BOARDS = ("jetson-orin-nano", "pi5", "pi4", "phone")
 ALIASES = {"phone": "phone-termux"}
 """Short names of boards."""
+CABLE_S = 1.0
+"""For so long a board that is going may hold its number; its cable goes with it in any case, a little later."""
 MAX_BOARDS = 200
 """The third part of the address is the board's number."""
 START_S = 30.0
@@ -212,14 +214,19 @@ def _claim_index() -> tuple[int, socket.socket]:
     it: nothing is left behind by a keeper that is killed.
     """
     for index in range(1, MAX_BOARDS + 1):
-        claim = socket.socket(socket.AF_UNIX)
-        try:
-            claim.bind(f"\0edge-quant-bench-virtual-board-{index}")
-        except OSError:
-            claim.close()
-            continue
-        return index, claim
+        if claim := _claim(index):
+            return index, claim
     raise LabError(f"{MAX_BOARDS} virtual boards are up already; `bench lab down` stops them")
+
+
+def _claim(index: int) -> socket.socket | None:
+    claim = socket.socket(socket.AF_UNIX)
+    try:
+        claim.bind(f"\0edge-quant-bench-virtual-board-{index}")
+    except OSError:
+        claim.close()
+        return None
+    return claim
 
 
 def expand(wanted: Sequence[str]) -> dict[str, str]:
@@ -280,8 +287,20 @@ def _stop(board: VirtualBoard) -> None:
     deadline = time.monotonic() + 10.0
     while board.init is not None and Path(f"/proc/{board.init}").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    subprocess.run(["ip", "link", "del", board.config.link], stderr=subprocess.DEVNULL, check=False)
+    _remove_cable(board)
     shutil.rmtree(board.folder)
+
+
+def _remove_cable(board: VirtualBoard) -> None:
+    """Unless a board of another lab has the number by now: then the cable of that name is its own."""
+    deadline = time.monotonic() + CABLE_S
+    while (claim := _claim(board.config.index)) is None:
+        # Perhaps the last of the board's own processes is still on its way out.
+        if time.monotonic() > deadline:
+            return
+        time.sleep(0.02)
+    with claim:
+        subprocess.run(["ip", "link", "del", board.config.link], stderr=subprocess.DEVNULL, check=False)
 
 
 def _kill(board: VirtualBoard) -> None:

@@ -53,11 +53,11 @@ def test_unit_and_sign_are_learned_and_give_watts(
     with open_session(device) as session:
         learned = learn(session, store, arm_agent)
         assert (learned.calibration.unit, learned.calibration.source, learned.calibration.sign) == (unit, source, -1)
-        assert 0.5 < learned.watts(learned.idle) < learned.watts(learned.burn) < 5
+        assert 0.5 < learned.watts(learned.idle) < learned.watts(learned.burn) <= 10
         keep(store, learned.calibration)
         known = stored(store, device.name)("battery", session.facts().platform["build"])
         assert known == learned.calibration
-        assert 0.5 < Battery(calibration=known).read(session).watts["battery"] < 5
+        assert 0.5 < Battery(calibration=known).read(session).watts["battery"] <= 10
         assert not session.run(["pgrep", "-f", "1024x102[4]"]).stdout
     told = {check.name: check.found for check in diagnose(device, calibrations=stored(store, device.name))}
     assert " W: the phone with screen and radios" in told["sensor battery"]

@@ -11,7 +11,7 @@ import pytest
 
 from devices import open_session
 from devices.errors import InventoryError
-from devices.virtual.lab import Lab, LabError, expand
+from devices.virtual.lab import Lab, LabError, VirtualBoard, expand
 
 
 @pytest.fixture
@@ -19,6 +19,13 @@ def lab(tmp_path: Path) -> Iterator[Lab]:
     lab = Lab(tmp_path / "lab")
     yield lab
     lab.down()
+
+
+def kill_keeper(board: VirtualBoard) -> None:
+    keeper = board.keeper
+    assert keeper is not None
+    os.kill(keeper, signal.SIGKILL)
+    os.waitpid(keeper, 0)
 
 
 def links() -> set[str]:
@@ -51,9 +58,7 @@ def test_a_board_is_reached_asked_and_gone_without_a_trace(lab: Lab) -> None:
 def test_a_board_that_is_up_stays_and_one_that_died_is_started_anew(lab: Lab) -> None:
     (first,) = lab.up(["pi5"])
     assert lab.up(["pi5"])[0].keeper == first.keeper
-    assert first.keeper is not None
-    os.kill(first.keeper, signal.SIGKILL)
-    os.waitpid(first.keeper, 0)
+    kill_keeper(first)
     assert lab.boards()[0].keeper is None
     (again,) = lab.up(["pi5"])
     with open_session(again.device) as session:
@@ -68,6 +73,19 @@ def test_labs_do_not_take_each_others_addresses(lab: Lab, tmp_path: Path) -> Non
         assert len({board.config.address for board in boards}) == 4
         more = other.up(["pi4"])
         assert more[-1].config.address not in {board.config.address for board in boards}
+    finally:
+        other.down()
+
+
+def test_a_dead_board_that_is_cleared_away_leaves_the_one_that_has_its_number_now(lab: Lab, tmp_path: Path) -> None:
+    (dead,) = lab.up(["pi5"])
+    kill_keeper(dead)
+    other = Lab(tmp_path / "other")
+    try:
+        (board,) = other.up(["pi5"])
+        lab.down()
+        with open_session(board.device) as session:
+            assert session.run(["true"]).returncode == 0
     finally:
         other.down()
 
