@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
+from devices.power.watch import Watch
 from harness.artifact import Artifact
 from harness.host import Host, Text
 from harness.job import Job
@@ -12,6 +14,8 @@ from harness.probes.power import energy_job
 from harness.station import Station
 from harness.suite import Suite
 
+Phase = Literal["prefill", "decode"]
+PHASES: tuple[Phase, ...] = ("prefill", "decode")
 MIN_SAMPLES = 50
 """Of power in a launch: the edges of its window then count for 1 % at most."""
 
@@ -44,26 +48,32 @@ class Questions:
         source = station.watch
         if not self.suite.energy or source is None or not source.rails.total:
             return []
-        metered = station.device.meter is not None
+        return [self._energy(station, model, source, phase) for phase in PHASES]
+
+    def _energy(self, station: Station, model: Model, source: Watch, phase: Phase) -> Job:
+        """Of one phase, with a single token of the other: in turns they would be too short for most sensors."""
+        prefill, decode = (self.suite.prefill, 1) if phase == "prefill" else (1, self.suite.decode)
+        work = self._llm(station, model, self.suite.energy_launches, prefill, decode)
         window_ms = max(self.suite.energy_ms, round(MIN_SAMPLES * source.period_s * 1e3))
-        work = self._llm(station, model, self.suite.energy_launches)
-        job = energy_job(work, None if metered else source.as_dict(), min_ms=window_ms)
+        metered = station.device.meter is not None
+        job = energy_job(work, None if metered else source.as_dict(), min_ms=window_ms, of=phase)
         meter = {"meter": source.as_dict()} if metered else {}
-        return [self._of_this_run(replace(job, params={**job.params, **meter}))]
+        return self._of_this_run(replace(job, params={**job.params, **meter}))
 
     def timing(self, station: Station, model: Model, session: int) -> Job:
         """Models of one session are timed side by side, so that what disturbs the device meets all alike."""
-        job = self._of_this_run(self._llm(station, model, self.suite.launches), session=session)
+        work = self._llm(station, model, self.suite.launches, self.suite.prefill, self.suite.decode)
+        job = self._of_this_run(work, session=session)
         wanted = {"precision": self.suite.precision, "max_launches": self.suite.max_launches}
         return replace(job, params={**job.params, **wanted})
 
-    def _llm(self, station: Station, model: Model, launches: int) -> Job:
+    def _llm(self, station: Station, model: Model, launches: int, prefill: int, decode: int) -> Job:
         return llm_job(
             station.identity,
             station.agent.sha256,
             model.file.sha256,
-            prefill=self.suite.prefill,
-            decode=self.suite.decode,
+            prefill=prefill,
+            decode=decode,
             iterations=self.suite.iterations,
             threads=self.suite.threads,
             cpus=station.cpus,

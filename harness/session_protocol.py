@@ -331,4 +331,4 @@ def _shown(step: tuple[str, float, Note]) -> bool:
 
 
 def _remark(note: Note) -> str:
-    return "" if note.outcome == "done" else f" ({note.outcome}: {str(note.data.get('reason', ''))[:120]})"
+    return "" if note.outcome == "done" else f" ({note.outcome}: {str(note.data.get('reason', ''))[:80]})"

@@ -30,16 +30,24 @@ class IdleLine(Line):
     end_ns: Nanoseconds
 
 
-def energy_job(work: Job, watch: Mapping[str, Any] | None, *, min_ms: int = MIN_MS, signature: bool = False) -> Job:
+def energy_job(
+    work: Job,
+    watch: Mapping[str, Any] | None,
+    *,
+    min_ms: int = MIN_MS,
+    signature: bool = False,
+    of: Literal["prefill", "decode"] | None = None,
+) -> Job:
     """The job that repeats what `work` (an mm job of one case, or an llm job) does, and reads sensors meanwhile.
 
     `watch` is Watch.as_dict(), or None where only a meter outside of the device measures; bursts of work, `signature`,
-    then show it when.
+    then show it when. With `of` all of an llm job counts as that phase: ask for one token of the other.
     """
     if work.probe not in WORKS:
         raise UsageError(f"the energy of {work.probe!r} cannot be measured; expected {' or '.join(WORKS)}")
     more = {"work": work.probe, "min_ms": min_ms, "watch": watch}
     more |= {"signature": True} if signature or watch is None else {}
+    more |= {"of": of} if of else {}
     job = Job(work.device, "energy", work.artifacts, {**work.params, **more})
     _check_single(job)
     return job
@@ -128,6 +136,8 @@ def _window(job: Job, line: MmLine) -> list[Measurement]:
 def _phases(job: Job, lines: Sequence[str]) -> list[Measurement]:
     """Prefill and decode take turns, so each has many spans; both together have one window of whole passes."""
     results = LLM.results(job, lines)
+    if "of" in job.params:
+        return [*LLM.measurements(job, results), *_all_as(job, job.params["of"], results)]
     rows = [row for line in results for row in _passes(job, line)]
     return [*LLM.measurements(job, results), *rows, *_both(job, results)]
 
@@ -151,6 +161,17 @@ def _both(job: Job, lines: Sequence[LlmLine]) -> list[Measurement]:
     edges = sorted(at for line in lines for span in line.spans or () for at in span)
     subject = {"phase": "both", "tokens": sum(line.tokens for line in lines), "threads": lines[0].threads}
     return [_spans(job, subject, [(edges[0], edges[-1])]), _work(job, subject, "pass", [len(lines[0].ns)])]
+
+
+def _all_as(job: Job, phase: str, lines: Sequence[LlmLine]) -> list[Measurement]:
+    """One window of all passes as the work of one phase, where the other has a single token: long enough to be seen."""
+    line = next(line for line in lines if line.phase == phase)
+    edges = sorted(at for each in lines for span in each.spans or () for at in span)
+    made = line.tokens * len(line.ns)
+    return [
+        _spans(job, phase_subject(line), [(edges[0], edges[-1])]),
+        _work(job, phase_subject(line), "token", [made]),
+    ]
 
 
 def _spans(job: Job, subject: Mapping[str, Any], spans: Sequence[Span]) -> Measurement:
