@@ -166,6 +166,21 @@ def set_mode(session: Session, held: Held, mode: str) -> bool:
     return True
 
 
+def steady(session: Session, held: Held) -> tuple[dict[str, str], dict[str, str]]:
+    """Set what steadies the clocks of a held device: (what was set, by name; why the first that failed was refused).
+
+    Those after a refused one may depend on it and are not tried.
+    """
+    done: dict[str, str] = {}
+    for setting in FAMILIES[session.device.family].tuning(session):
+        try:
+            held.set(setting, lambda argv: session.run(argv).check())
+        except (UnsupportedError, CommandError) as error:
+            return done, {setting.name: str(error)[:300]}
+        done[setting.name] = setting.value or "done"
+    return done, {}
+
+
 def take(session: Session, store: Store, agent: str, holder: str) -> Held:
     """As `hold`; whoever calls this calls `Held.end`."""
     path = f"{session.root}/lease"

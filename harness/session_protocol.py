@@ -20,15 +20,13 @@ from statistics import median
 from typing import Any
 
 from devices.doctor import checks
-from devices.errors import CommandError, DeviceError
-from devices.families import FAMILIES
-from devices.families.base import Setting
+from devices.errors import DeviceError
 from devices.session import Session
 from harness.energy import idle_watts
-from harness.errors import BenchError, UnsupportedError
+from harness.errors import BenchError
 from harness.golden_model import GoldenModel, golden_model_job
 from harness.health import GOLDEN_EVERY, Finding, assess_scores, forgiven, golden_job, golden_scores
-from harness.hold import Held, set_mode
+from harness.hold import Held, set_mode, steady
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.power import idle_job
@@ -101,7 +99,6 @@ class SessionProtocol:
         self._session, self._held, self._store = session, held, store
         self._ask, self._tell = ask, tell
         self._device = session.device
-        self._family = FAMILIES[self._device.family]
         self._steps: list[tuple[str, float, Note]] = []
         self.computes: Finding | None = None
         self._tuned: dict[str, str] = {}
@@ -176,31 +173,18 @@ class SessionProtocol:
         if not (self.rules.tune and self._device.tune):
             note.unavailable("not wanted")
             return
-        settings = self._family.tuning(self._session)
-        refused = self._set_all(settings)
+        done, refused = steady(self._session, self._held)
+        self._tuned |= done
         note.data |= {"set": dict(self._tuned), "refused": refused}
         if refused:
             note.failed("; ".join(f"{name}: {reason}" for name, reason in refused.items()))
-        elif not settings:
+        elif not done:
             note.data["reason"] = "nothing to set: steady already, or the kernel offers no choice"
 
     def _set_mode(self, mode: str, note: Note) -> None:
         if set_mode(self._session, self._held, mode):
             self._tuned["power mode"] = mode
         note.data["mode"] = mode
-
-    def _set_all(self, settings: Sequence[Setting]) -> dict[str, str]:
-        """Why the first that could not be set was refused; those after it may depend on it and are not tried."""
-        for setting in settings:
-            try:
-                self._held.set(setting, self._run)
-            except (UnsupportedError, CommandError) as error:
-                return {setting.name: str(error)[:300]}
-            self._tuned[setting.name] = setting.value or "done"
-        return {}
-
-    def _run(self, argv: list[str]) -> object:
-        return self._session.run(argv).check()
 
     def _cool(self, note: Note) -> None:
         """Wait until the hottest zone is no warmer than in earlier sessions, and changes no more."""

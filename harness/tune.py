@@ -13,7 +13,6 @@ import os
 import selectors
 import signal
 import threading
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,11 +20,8 @@ from shlex import join
 from typing import Any, Literal
 from urllib.parse import quote
 
-from sqlalchemy import select
-
 from devices.device import Device
 from devices.doctor_clocks import permitted
-from devices.errors import CommandError
 from devices.families import FAMILIES
 from devices.families.base import Setting
 from devices.families.gather import Unavailable, printable
@@ -35,11 +31,10 @@ from devices.virtual.process import start_time
 from harness.build import build_agent
 from harness.deploy import deploy
 from harness.errors import InfrastructureError, UnsupportedError, UsageError
-from harness.hold import Held, holder_name, set_mode, take
+from harness.hold import Held, holder_name, set_mode, steady, take
 from harness.station import target_of
-from harness.store import Store, schema
+from harness.store import Store
 from harness.store.answers import now
-from harness.store.database import make_engine
 from harness.store.leases import Lease
 from quantizers.atomic import atomic
 
@@ -158,19 +153,11 @@ def holder(database: Path, device: str) -> Lease | None:
     """Who holds a device by the leases of a database, if anybody does now; asking makes no database."""
     if not database.exists():
         return None
-    # Whether it is one of ours, and of this version.
-    Store(database).close()
-    columns = schema.leases.c
-    query = select(schema.leases).where(columns.device == device).order_by(columns.id.desc()).limit(1)
-    engine = make_engine(f"sqlite:///{database}")
+    store = Store(database)
     try:
-        with engine.connect() as connection:
-            row = connection.execute(query).mappings().first()
+        return store.lease(device)
     finally:
-        engine.dispose()
-    if row is None or row["event"] == "ended" or row["expires"] <= time.time():
-        return None
-    return Lease(row["device"], row["fence"], row["holder"], row["expires"])
+        store.close()
 
 
 # setting, keeping, restoring
@@ -185,16 +172,13 @@ def apply(session: Session, held: Held) -> dict[str, str]:
     device = session.device
     if device.power_mode and set_mode(session, held, device.power_mode):
         done["power mode"] = device.power_mode
-    for setting in FAMILIES[device.family].tuning(session) if device.tune else ():
-        try:
-            held.set(setting, lambda argv: session.run(argv).check())
-        except (UnsupportedError, CommandError) as error:
-            raise UnsupportedError(
-                f"{device.name}: nothing is kept, since not all can be set: {str(error)[:300]}; "
-                f"`bench doctor --device {device.name} --fix` writes the allow-list that permits it"
-            ) from error
-        done[setting.name] = setting.value or "done"
-    return done
+    steadied, refused = steady(session, held) if device.tune else ({}, {})
+    for reason in refused.values():
+        raise UnsupportedError(
+            f"{device.name}: nothing is kept, since not all can be set: {reason}; "
+            f"`bench doctor --device {device.name} --fix` writes the allow-list that permits it"
+        )
+    return done | steadied
 
 
 def keep(device: Device, store: Store, folder: Path, ready: Callable[[Kept], None], stop: threading.Event) -> Kept:

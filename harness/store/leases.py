@@ -38,6 +38,14 @@ def take(connection: Connection, device: str, holder: str, ttl_s: float, above: 
     return lease
 
 
+def standing(connection: Connection, device: str) -> Lease | None:
+    """The lease that holds a device now."""
+    last = _last(connection, device)
+    if last is None or not _stands(last):
+        return None
+    return Lease(last["device"], last["fence"], last["holder"], last["expires"])
+
+
 def renew(connection: Connection, lease: Lease, ttl_s: float) -> Lease:
     check(connection, lease)
     renewed = replace(lease, expires=time.time() + ttl_s)

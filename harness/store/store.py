@@ -138,6 +138,11 @@ class Store:
         with self._transaction(write=True) as connection:
             return leases.take(connection, device, holder, ttl_s, above)
 
+    def lease(self, device: str) -> Lease | None:
+        """Who holds a device now, if anybody does."""
+        with self._transaction() as connection:
+            return leases.standing(connection, device)
+
     def renew_lease(self, lease: Lease, ttl_s: float) -> Lease:
         """The same lease with a later end; LeaseLost when it ran out or somebody else took the device."""
         with self._transaction(write=True) as connection:

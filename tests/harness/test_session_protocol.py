@@ -1,5 +1,6 @@
 """Every session is prepared, bracketed and restored, each step is stored, and what it could not do is said."""
 
+import platform
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -12,7 +13,9 @@ from devices.session import Session
 from devices.transport.base import Completed, OnLine
 from devices.transport.local import LocalTransport
 from harness.artifact import Artifact
+from harness.golden_model import golden_model
 from harness.job import Job
+from harness.probes.latency import mm_job
 from harness.scheduler import DeviceWork, Event, run_jobs
 from harness.session_protocol import Rules, is_cool, slope_c_per_s
 from harness.store import Store
@@ -135,3 +138,20 @@ class Cable(LocalTransport):
                 raise ConnectionLost("the cable came out")
             self.lives -= 1
         return super().run(argv, timeout_s, max_bytes, on_line)
+
+
+@pytest.mark.parametrize("sound", [True, False])
+def test_a_device_that_computes_something_else_is_asked_nothing(
+    store: Store, real_agent: Callable[[str], Artifact], local_device: Callable[[str], Device], sound: bool
+) -> None:
+    agent, golden = real_agent(f"{platform.machine()}-linux"), golden_model()
+    if not sound:
+        golden = replace(golden, logprobs=tuple(x * 1.01 for x in golden.logprobs))
+    run_id = store.begin_run("a", "bench", {})
+    work = DeviceWork(local_device("a"), (mm_job({"machine": "a"}, agent.sha256, ["w4a8g32:64x64:1"], launches=1),))
+    rules = replace(QUICK, golden_model=golden)
+    (outcome,) = run_jobs([work], store, run_id, [agent], retry_pause_s=0, rules=rules)
+    step = store.sessions(run_id)[0].step("golden_model")
+    assert step is not None
+    assert (outcome.status, step.outcome) == (("measured", "done") if sound else ("failed", "failed"))
+    assert store.health("a").state == ("unknown" if sound else "quarantined")
