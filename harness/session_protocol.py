@@ -65,7 +65,6 @@ class Rules:
     """At least; long enough for MIN_IDLE_SAMPLES of the sensor."""
     cool_s: float = 60.0
     """The longest that a device is waited for; what it measures hotter than usual is marked."""
-    tune: bool = True
 
 
 @dataclass
@@ -170,7 +169,7 @@ class SessionProtocol:
     def _tune(self, note: Note) -> None:
         if self._device.power_mode:
             self._set_mode(self._device.power_mode, note)
-        if not (self.rules.tune and self._device.tune):
+        if not self._device.tune:
             note.unavailable("not wanted")
             return
         done, refused = steady(self._session, self._held)
@@ -250,8 +249,9 @@ class SessionProtocol:
             return
         with self._step(f"idle_{when}") as note:
             job = self._idle_job(when)
-            found = idle_watts([self._ask(job)], power_source(job))
             note.data["job"] = job.key
+            rows = self._ask(job)
+            found = idle_watts([rows], power_source(job)) if rows else "it gave no answer"
             if isinstance(found, str):
                 note.unavailable(found)
             else:

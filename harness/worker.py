@@ -140,7 +140,8 @@ class Worker:
                 self._refuse_unfit()
             for group in [todo] if self._paired else _by_probe(todo):
                 self._run_group(group, stop)
-            self._close()
+            if not stop.is_set():
+                self._close()
         except _DeviceGone as gone:
             self._give_up(todo, gone.error)
         finally:
