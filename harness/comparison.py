@@ -12,6 +12,7 @@ from typing import Any, Literal
 from harness.errors import UsageError
 from harness.job import Job, canonical_json
 from harness.measurement import Measurement
+from harness.probes.latency import is_sustained
 from harness.stats.compare import MDE, compare
 from harness.store import Run, Store, StoredMeasurement
 from harness.tables import View, device_names
@@ -107,7 +108,7 @@ def _answers(view: View) -> Iterator[tuple[Key, _Answer]]:
 
 def _metric(job: Job, measurement: Measurement) -> str:
     """Empty for what is not compared."""
-    if job.probe == "llm" and measurement.metric == "latency":
+    if job.probe == "llm" and measurement.metric == "latency" and not is_sustained(job):
         return f"{measurement.subject['phase']} time"
     return "perplexity" if measurement.metric == "logprob" else ""
 

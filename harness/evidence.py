@@ -56,8 +56,8 @@ def session_rows(session: SessionRecord) -> list[Row]:
     ]
 
 
-def provenance_row(stored: StoredMeasurement, agent: str) -> Row:
-    """`agent` is that of the device, for jobs that name none."""
+def provenance_row(stored: StoredMeasurement, agent: str, model: str = "") -> Row:
+    """`agent` is that of the device, for jobs that name none; `model` the label of the model that ran, if one did."""
     measurement = stored.measurement
     context = measurement.launch_contexts()[0] if measurement.launches else measurement.context
     return {
@@ -65,7 +65,7 @@ def provenance_row(stored: StoredMeasurement, agent: str) -> Row:
         "probe": stored.job.probe,
         "metric": measurement.metric,
         "unit": measurement.unit,
-        "subject": json.dumps(dict(measurement.subject), sort_keys=True),
+        "subject": json.dumps(({"model": model} if model else {}) | dict(measurement.subject)),
         "launches": len(measurement.launches),
         "iterations": sum(map(len, measurement.launches)),
         "artifacts": json.dumps(dict(stored.job.artifacts), sort_keys=True),

@@ -91,6 +91,7 @@ class Loop:
         for number in range(1, self.suite.rounds + 1):
             if not self._round(number, self._alive(states), questions, sensitivity):
                 break
+        self._sustain(states, questions)
 
     # what the host prepares
 
@@ -158,6 +159,17 @@ class Loop:
             state.uniform = [model for model in known if not model.label.startswith(ALLOCATED)]
             state.allocated = [model for model in known if model.label.startswith(ALLOCATED)]
             self._guarded(state.name, partial(self._record_prediction, number, state, rows))
+
+    def _sustain(self, states: Sequence[State], questions: Questions) -> None:
+        """One long launch of every model that stands, each in a session of its own: the device cools before it."""
+        if not self.suite.sustained_s:
+            return
+        standing = {state.name: _standing(state) for state in states}
+        with self.progress.step("sustained speed") as advance:
+            for number in range(max(map(len, standing.values()))):
+                busy = [state for state in self._alive(states) if number < len(standing[state.name])]
+                jobs = {s.name: [questions.sustained(s.station, standing[s.name][number])] for s in busy}
+                self._ask(busy, jobs, advance)
 
     def _deployed(self, questions: Questions, station: Station, model: Model, session: int) -> Deployed | None:
         """What the device answered about a model; None when it could not be timed."""
@@ -296,6 +308,12 @@ class _Sum:
             self._of[event.device] = event.done, event.total
             done, total = (sum(column) for column in zip(*self._of.values(), strict=True))
             self._advance(done, total, f"{event.device}: {event.message or event.job.probe}")
+
+
+def _standing(state: State) -> list[Model]:
+    """Models that were timed: the uniform ones, and of what was allocated the last."""
+    labels = [deployed.label for deployed in (*state.uniform, *state.allocated[-1:])]
+    return [model for model in state.models if model.label in labels]
 
 
 def _gains(problem: Problem, allocation: Allocation, last: Deployed) -> bool:

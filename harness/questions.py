@@ -9,7 +9,7 @@ from harness.artifact import Artifact
 from harness.host import Host, Text
 from harness.job import Job
 from harness.probes.accuracy import accuracy_job
-from harness.probes.latency import llm_job, mm_job
+from harness.probes.latency import llm_job, mm_job, sustained_job
 from harness.probes.power import energy_job
 from harness.station import Station
 from harness.suite import Suite
@@ -59,6 +59,10 @@ class Questions:
         job = energy_job(work, None if metered else source.as_dict(), min_ms=window_ms, of=phase)
         meter = {"meter": source.as_dict()} if metered else {}
         return self._of_this_run(replace(job, params={**job.params, **meter}))
+
+    def sustained(self, station: Station, model: Model) -> Job:
+        """Once a run, and after all others: it heats the device."""
+        return self._of_this_run(sustained_job(self._llm(station, model, 1), self.suite.sustained_s))
 
     def timing(self, station: Station, model: Model, session: int) -> Job:
         """Models of one session are timed side by side, so that what disturbs the device meets all alike."""

@@ -66,6 +66,8 @@ class Suite(BaseModel):
     energy_ms: int = Field(2000, ge=100, le=3_600_000)
     """The shortest window of a launch whose energy is measured; a slow sensor gets a longer one."""
     energy_launches: int = Field(5, ge=1, le=1000)
+    sustained_s: int = Field(0, ge=0, le=1500)
+    """How long every model runs without a break, in one launch; 600 is MLPerf's, 0: none. A launch has half an hour."""
     threads: int = Field(1, ge=1, le=256)
     rounds: int = Field(3, ge=1, le=10)
     """Deployments of an allocated model at most: measure, refit, allocate again."""
@@ -132,6 +134,8 @@ LAUNCH_S = 0.25
 SCORE_S_PER_TOKEN = 0.0015
 FORWARD_S_PER_TOKEN = 0.00004
 QUANTIZE_S = 2.0
+SESSION_S = 10.0
+"""What is done around the launches of a session: to let the device cool takes longer where it is hot."""
 
 
 def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
@@ -145,6 +149,7 @@ def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
     llm = suite.launches * (LAUNCH_S + passes)
     score = LAUNCH_S + tokens * SCORE_S_PER_TOKEN
     uniform = deployed * (QUANTIZE_S + llm + score)
+    heat = (deployed + 1) * (suite.sustained_s + SESSION_S)
     return [
         Step("build", "agent for each device (cached)", 1.0),
         Step("reference", f"{tokens} tokens, scored by {BASELINE} on the host", 2.0 + tokens * FORWARD_S_PER_TOKEN),
@@ -157,6 +162,7 @@ def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
         Step("uniform models", f"{', '.join(suite.deployed)}: quantize, deploy, time, score", uniform),
         Step("allocation", f"minimise kl with {', '.join(suite.budgets) or 'no budget'}", 2.0),
         Step("allocated model", "quantize, deploy, time, score; compare and refine", QUANTIZE_S + llm + score),
+        *([Step("sustained speed", f"every model for {suite.sustained_s} s", heat)] if suite.sustained_s else []),
         Step("report", "tables and page", 3.0),
     ]  # fmt: skip
 

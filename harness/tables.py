@@ -5,13 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from harness import records
+from harness import endurance, records
 from harness.consumption import consumption, is_result
 from harness.costs import CostTable, Operator, phase_ms
 from harness.evidence import energy_row, provenance_row, session_rows
 from harness.health import is_golden
 from harness.job import Job
 from harness.measurement import POWER_METRICS, Measurement
+from harness.probes.latency import is_sustained
 from harness.records import DeviceRecord, ModelRecord
 from harness.stats.launches import Estimate, estimate
 from harness.stats.windows import mean_over_windows, perplexity
@@ -47,8 +48,10 @@ def tables(store: Store, run: Run, device: str) -> dict[str, "DataFrame"]:
         "sensitivity": [asdict(row) for row in view.sensitivity],
         "pareto": view.pareto_rows(),
         "energy": view.energy_rows(),
+        "sustained": view.sustained_rows(),
+        "passes": view.pass_rows(),
         "sessions": view.session_rows(store),
-        "provenance": [provenance_row(s, view.record.agent) for s in view.measured],
+        "provenance": view.provenance_rows(),
     }
     return {name: DataFrame(found) for name, found in rows.items()}
 
@@ -99,8 +102,11 @@ class View:
         return model.kind if model.round == self.last_round else f"{model.kind}, round {model.round}"
 
     def of_model(self, model: ModelRecord) -> list[StoredMeasurement]:
-        """Its scores, and its times in the last session: there all models were timed side by side."""
-        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256]
+        """Its scores, and its times in the last session: there all models were timed side by side.
+
+        Without its long launch, which is not timed beside anything.
+        """
+        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256 and not is_sustained(s.job)]
         last = max((_session(s) for s in mine), default=0)
         return [s for s in mine if s.job.probe != "llm" or _session(s) == last]
 
@@ -118,9 +124,35 @@ class View:
 
     def energy_rows(self) -> list[Row]:
         """Every power metric of every model and phase, also those that cannot be had, with the reason."""
-        labels = {model.sha256: self.label(model) for model in self.models}
         found = [s for s in self.measured if s.measurement.metric in POWER_METRICS]
-        return [energy_row(labels.get(s.job.artifacts.get("model", ""), ""), s.measurement) for s in found]
+        return [energy_row(self.label_of(s.job), s.measurement) for s in found]
+
+    def label_of(self, job: Job) -> str:
+        """Of the model that a job is about; of several that are one file the last, which was allocated."""
+        labels = {model.sha256: self.label(model) for model in self.models}
+        return labels.get(job.artifacts.get("model", ""), "")
+
+    def sustained_rows(self) -> list[Row]:
+        """First, burst and sustained speed of every model that had a long launch, phase by phase."""
+        wanted_s = float(self.run.config.get("suite", {}).get("sustained_s", 0))
+        return [row for model in self.standing for row in self._sustained(model, wanted_s)]
+
+    def pass_rows(self) -> list[Row]:
+        """The decode passes of the long launches, thinned."""
+        return [
+            row
+            for model in self.standing
+            for passes, other in _phases(self._long(model))
+            if passes.subject["phase"] == "decode"
+            for row in endurance.thinned(self.label(model), passes, other)
+        ]
+
+    @property
+    def standing(self) -> list[ModelRecord]:
+        return [model for model in self.models if model.round in (0, self.last_round)]
+
+    def provenance_rows(self) -> list[Row]:
+        return [provenance_row(s, self.record.agent, self.label_of(s.job)) for s in self.measured]
 
     def session_rows(self, store: Store) -> list[Row]:
         mine = [session for session in store.sessions(self.run.run_id) if session.device == self.record.name]
@@ -152,6 +184,23 @@ class View:
         }
         return row | _scores(mine) | _times(mine) | _energy(mine)
 
+    def _long(self, model: ModelRecord) -> list[Measurement]:
+        mine = [s for s in self.measured if s.job.artifacts.get("model") == model.sha256]
+        return [s.measurement for s in mine if is_sustained(s.job)]
+
+    def _sustained(self, model: ModelRecord, wanted_s: float) -> list[Row]:
+        long, label = self._long(model), self.label(model)
+        first = {
+            s.measurement.subject["phase"]: s.measurement
+            for s in self.of_model(model)
+            if s.job.probe == "llm" and s.measurement.metric == "first_latency"
+        }
+        broken = [endurance.failed(label, measurement.error) for measurement in long if measurement.error]
+        return broken + [
+            endurance.row(label, passes, other, first.get(passes.subject["phase"]), wanted_s)
+            for passes, other in _phases(long)
+        ]
+
     def _layer_row(self, name: str, scheme: str, kl: float | None) -> Row:
         shape = self.shapes[name]
         _, _, block, kind = name.split(".", 3)
@@ -166,6 +215,15 @@ class View:
             "decode_us": self.costs.latency_us(scheme, shape, 1) if known else None,
             "bytes": self.costs.weight_bytes(scheme, shape) if known else None,
         }
+
+
+def _phases(long: Sequence[Measurement]) -> list[tuple[Measurement, Sequence[float]]]:
+    """The passes of each phase of a long launch, with the times of the phase that it took turns with."""
+    found = [measurement for measurement in long if measurement.metric == "latency" and measurement.launches]
+    return [
+        (one, next((other.launches[0] for other in found if other is not one), ()))
+        for one in sorted(found, key=lambda measurement: str(measurement.subject["phase"]))
+    ]
 
 
 def _is_reported(job: Job) -> bool:
@@ -199,9 +257,14 @@ def _score(measurement: Measurement) -> Row:
 def _times(mine: Iterable[StoredMeasurement]) -> Row:
     row: Row = {}
     for phase in ("prefill", "decode"):
-        row |= dict.fromkeys((f"{phase}_ms", f"{phase}_tps", f"{phase}_tps_low", f"{phase}_tps_high"))
+        columns = (f"{phase}_ms", f"{phase}_tps", f"{phase}_tps_low", f"{phase}_tps_high", f"first_{phase}_ms")
+        row |= dict.fromkeys(columns)
     for s in mine:
-        if s.job.probe == "llm" and s.measurement.metric == "latency":
+        if s.job.probe != "llm":
+            continue
+        if s.measurement.metric == "first_latency":
+            row[f"first_{s.measurement.subject['phase']}_ms"] = phase_ms(s.measurement).value
+        if s.measurement.metric == "latency":
             phase, tokens = s.measurement.subject["phase"], s.measurement.subject["tokens"]
             time = phase_ms(s.measurement)
             speed = time.per(tokens if phase == "prefill" else 1, 1e-3)

@@ -21,36 +21,78 @@ from reports.figures.base import Chart
 from reports.sheet import sheet
 from reports.tables import read, text
 from reports.templates import HERE, fill
+from reports.unavailable import lacks
 
-SECTIONS: Mapping[str, tuple[str, str, tuple[str, ...]]] = {
-    "latency": (
+
+@dataclass(frozen=True)
+class Section:
+    """`tables` are shown as text below the figures, those of `opened` at once.
+
+    A section that is `optional` is left out where none of its tables has a row: not every run asks for it.
+    """
+
+    title: str
+    introduction: str
+    tables: tuple[str, ...]
+    opened: tuple[str, ...] = ()
+    optional: bool = False
+
+
+SECTIONS: Mapping[str, Section] = {
+    "latency": Section(
         "Latency",
         "How fast every model runs on the device, with 95 % intervals over process launches.",
         ("models",),
     ),
-    "pareto": ("Accuracy against latency", "What a millisecond costs in accuracy.", ("models", "pareto")),
-    "allocation": (
+    "sustained": Section(
+        "Sustained speed",
+        "First inference, burst and sustained speed, kept apart: users feel the first, headlines quote the second, and"
+        " the third is what a warm device can give.",
+        ("sustained",),
+        opened=("sustained",),
+        optional=True,
+    ),
+    "energy": Section(
+        "Energy",
+        "What a decoded token takes, and at which point of the supply that was measured.",
+        ("energy",),
+        optional=True,
+    ),
+    "pareto": Section("Accuracy against latency", "What a millisecond costs in accuracy.", ("models", "pareto")),
+    "allocation": Section(
         "Allocation",
         "Where the allocation spent bits, and how sensitive each layer is.",
         ("layers", "sensitivity"),
     ),
-    "prediction": (
+    "prediction": Section(
         "Measured against predicted",
         "The allocation is only as good as the cost table: here it meets the device.",
         ("models",),
     ),
-    "kernels": ("Kernel costs", "The measured operator costs that the allocation was solved with.", ("kernels",)),
+    "kernels": Section(
+        "Kernel costs",
+        "The measured operator costs that the allocation was solved with.",
+        ("kernels",),
+    ),
+    "sessions": Section(
+        "Sessions",
+        "What was done on the device around the launches, so that their numbers mean something.",
+        ("sessions",),
+        optional=True,
+    ),
 }
-"""Section of FIGURES -> title, introduction, and the tables shown as text below its figures."""
+"""Section of FIGURES -> what stands there beside its figures."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """A chart on the page: `alt` if it is drawn, `lack` if it is not."""
+    """A chart on the page: `alt` and what else its data tell if it is drawn, `lack` if it is not."""
 
     name: str
     chart: Chart
     alt: str = ""
+    headline: str = ""
+    caption: str = ""
     height: int = 0
     lack: str = ""
 
@@ -69,9 +111,10 @@ def render(tables: Mapping[str, pd.DataFrame], title: str) -> str:
         data=_json({"figures": figures, "templates": {name: theme.template(t) for name, t in theme.THEMES.items()}}),
         run=_first(known["run"]),
         cards=headlines.cards(known["models"]),
-        headings=summary.HEADINGS,
+        headings=summary.headings(known["models"]),
+        energy=summary.has_energy(known["models"]),
         models=summary.summarize(known["models"]),
-        sections=[_section(name, charts, figures, known) for name, charts in FIGURES.items()],
+        sections=[_section(name, charts, figures, known) for name, charts in FIGURES.items() if _is_shown(name, known)],
         device=list(known["device"].itertuples(index=False)),
         provenance=provenance.entries(known["provenance"]),
         failures=provenance.failures(known["provenance"]),
@@ -88,16 +131,29 @@ def _plain(figure: Any) -> dict[str, Any]:
 def _section(
     name: str, charts: Mapping[str, Chart], figures: Mapping[str, dict[str, Any]], tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, Any]:
-    title, introduction, sources = SECTIONS[name]
-    sheets = [sheet(source, tables[source]) for source in sources if not tables[source].empty]
-    panels = [_panel(key, chart, figures.get(key), tables) for key, chart in charts.items()]
-    return {"name": name, "title": title, "introduction": introduction, "panels": panels, "sheets": sheets}
+    section = SECTIONS[name]
+    return {
+        "name": name,
+        "title": section.title,
+        "introduction": section.introduction,
+        "opened": section.opened,
+        "panels": [_panel(key, chart, figures.get(key), tables) for key, chart in charts.items()],
+        "lacks": lacks(tables["energy"]) if name == "energy" else [],
+        "sheets": [sheet(source, tables[source]) for source in section.tables if not tables[source].empty],
+    }
+
+
+def _is_shown(name: str, tables: Mapping[str, pd.DataFrame]) -> bool:
+    section = SECTIONS[name]
+    return not section.optional or any(not tables[source].empty for source in section.tables)
 
 
 def _panel(name: str, chart: Chart, figure: dict[str, Any] | None, tables: Mapping[str, pd.DataFrame]) -> Panel:
     if figure is None:
         return Panel(name, chart, lack=chart.lack(tables))
-    return Panel(name, chart, alt=figure["layout"]["meta"]["alt"], height=figure["layout"]["height"])
+    meta = figure["layout"]["meta"]
+    caption = f"{chart.caption} {meta['caption']}".strip()
+    return Panel(name, chart, meta["alt"], meta["headline"], caption, figure["layout"]["height"])
 
 
 def _first(run: pd.DataFrame) -> dict[str, str]:

@@ -12,7 +12,10 @@ from reports.tables import rows
 
 @dataclass(frozen=True)
 class Entry:
-    """One measurement; `subject` and `artifacts` are the pairs of their JSON text."""
+    """One measurement; `subject` and `artifacts` are the pairs of their JSON text.
+
+    `why` explains the verdict, `conditions` are those that change from launch to launch, `more` is what all share.
+    """
 
     job_key: str
     probe: str
@@ -26,6 +29,16 @@ class Entry:
     started: str
     verdict: str
     error: str
+    why: str
+    conditions: Mapping[str, str]
+    more: Mapping[str, str]
+
+
+_CONDITIONS = {"mhz": "MHz", "celsius": "°C", "cpus": "CPUs", "throttled": "throttled"}
+_MORE = {"tuned": "tuned", "sessions": "session", "epoch": "epoch"}
+
+_FIRST = ("model", "phase", "scheme", "n", "k", "m", "tokens", "window")
+"""What readers look for in a subject."""
 
 
 def entries(provenance: pd.DataFrame) -> list[Entry]:
@@ -36,7 +49,7 @@ def entries(provenance: pd.DataFrame) -> list[Entry]:
             probe=row["probe"],
             metric=row["metric"],
             unit=row["unit"],
-            subject=pairs(row["subject"]),
+            subject=_first_things_first(pairs(row["subject"])),
             samples=f"{units.count(row['launches'])} {units.TIMES} {units.count(row['iterations'])}",
             artifacts=pairs(row["artifacts"]),
             command=row["command"],
@@ -44,9 +57,25 @@ def entries(provenance: pd.DataFrame) -> list[Entry]:
             started=row["started"],
             verdict=row["verdict"],
             error=row["error"],
+            why=row["error"] or row["reasons"],
+            conditions=_known(row, _CONDITIONS),
+            more=_known(row, _MORE),
         )
         for row in rows(provenance)
     ]
+
+
+def _first_things_first(subject: Mapping[str, str]) -> Mapping[str, str]:
+    return {name: subject[name] for name in sorted(subject, key=lambda name: (name not in _FIRST, _place(name), name))}
+
+
+def _place(name: str) -> int:
+    return _FIRST.index(name) if name in _FIRST else 0
+
+
+def _known(row: Mapping[str, str], names: Mapping[str, str]) -> Mapping[str, str]:
+    """Columns that have a value, under the names that the page gives them."""
+    return {shown: row[column] for column, shown in names.items() if row[column]}
 
 
 def failures(provenance: pd.DataFrame) -> int:

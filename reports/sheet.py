@@ -9,14 +9,19 @@ import pandas as pd
 from reports import units
 from reports.tables import COLUMNS, NUMBER
 
-_WHOLE = frozenset({"n", "k", "m", "block", "launches", "iterations", "bytes"})
+_WHOLE = frozenset({"n", "k", "m", "block", "launches", "iterations", "samples", "bytes"})
+_LONG = 48
+"""Characters from which a text may break into lines."""
 
 
 @dataclass(frozen=True)
 class Column:
+    """`long`: it holds sentences."""
+
     name: str
     meaning: str
     numeric: bool
+    long: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Sheet:
 def sheet(name: str, frame: pd.DataFrame) -> Sheet:
     """The rows of the table `name` with readable numbers; columns without a single value are left out."""
     columns = [
-        Column(column, meaning, kind is NUMBER)
+        Column(column, meaning, kind is NUMBER, kind is not NUMBER and frame[column].str.len().max() > _LONG)
         for column, (kind, meaning) in COLUMNS[name].items()
         if any(value not in ("", None) and value == value for value in frame[column])
     ]

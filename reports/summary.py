@@ -10,12 +10,14 @@ import pandas as pd
 from reports import units
 from reports.tables import rows
 
+ENERGY = "Energy, mJ/token"
 HEADINGS = (
     "Bits per weight", "Size", "Perplexity", "KL divergence", "Same top token",
     "Prefill, tokens/s", "Decode, tokens/s", "Predicted decode",
 )  # fmt: skip
 
-_LESS_IS_BETTER = ("bits_per_weight", "bytes", "perplexity", "kl_mean")
+_LESS_IS_BETTER = ("bits_per_weight", "bytes", "perplexity", "kl_mean", "decode_j")
+_NOT_AVAILABLE = "n/a"
 _MORE_IS_BETTER = ("same_top", "prefill_tps", "decode_tps")
 
 
@@ -30,7 +32,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One model; `cells` in the order of HEADINGS."""
+    """One model; `cells` in the order of the headings. `energy` is the verdict of an energy that is not valid."""
 
     label: str
     kind: str
@@ -38,15 +40,54 @@ class Row:
     cells: tuple[Cell, ...]
     verdict: str
     reasons: str
+    energy: str = ""
+    energy_reasons: str = ""
+
+
+def headings(models: pd.DataFrame) -> tuple[str, ...]:
+    """HEADINGS, and energy where some was measured."""
+    return (*HEADINGS, ENERGY) if has_energy(models) else HEADINGS
 
 
 def summarize(models: pd.DataFrame) -> list[Row]:
     """The models in table order."""
-    best = _best(models)
+    best, powered = _best(models), has_energy(models)
     return [
-        Row(row["label"], row["kind"], row["recipe"], tuple(_cells(row, best)), row["verdict"], row["reasons"])
+        Row(
+            row["label"],
+            row["kind"],
+            row["recipe"],
+            (*_cells(row, best), *([_energy_cell(row, best)] if powered else [])),
+            row["verdict"],
+            row["reasons"],
+            *_energy_doubts(row),
+        )
         for row in rows(models)
     ]
+
+
+def has_energy(models: pd.DataFrame) -> bool:
+    """Whether energy was asked for, be it without an answer."""
+    return bool(models["decode_j"].notna().any() or (models["energy_verdict"] != "").any())
+
+
+def _energy_cell(row: Mapping[str, Any], best: Mapping[str, float]) -> Cell:
+    if math.isnan(row["decode_j"]):
+        return Cell(_NOT_AVAILABLE if row["energy_verdict"] else units.ABSENT)
+    text, spread = units.interval(*(1e3 * value for value in bounds(row, "decode_j")))
+    net = f"net {units.significant(1e3 * row['decode_net_j'])}" if not math.isnan(row["decode_net_j"]) else ""
+    is_best = row["kind"] != "baseline" and best.get("decode_j") == row["decode_j"]
+    return Cell(text, ", ".join(filter(None, [spread, net])), is_best)
+
+
+def _energy_doubts(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Nothing where the energy is valid, or where its absence is explained in its own section."""
+    verdict, _, reasons = row["energy_verdict"].partition(": ")
+    if verdict == "valid" or math.isnan(row["decode_j"]):
+        return "", ""
+    # What is said against the times already is not said twice.
+    said = row["reasons"].split(", ")
+    return verdict, ", ".join(reason for reason in reasons.split(", ") if reason not in said)
 
 
 def _best(models: pd.DataFrame) -> Mapping[str, float]:

@@ -245,6 +245,29 @@ def test_kernels_are_timed_by_themselves(bench: Bench) -> None:
     assert sorted(one["scheme"] for one in ended.json) == ["fp16", "w4a8g128"]
 
 
+def test_models_run_for_long_after_all_else_and_one_at_a_time(finished: Any, bench: Bench, workplace: Path) -> None:
+    """Two seconds of each model that stands, each in a session of its own; resuming asks none of it again."""
+    suite = (workplace / "suite.yaml").read_text().replace(f', board, "{GONE}"', "").replace("rounds: 2", "rounds: 1")
+    (workplace / "sustained.yaml").write_text(suite + "sustained_s: 2\n")
+    ended = bench("run", "sustained.yaml", "--json", "--out", "sustained")
+    assert ended.status == 0, ended.err
+    out = workplace / "sustained"
+    with sqlite3.connect(out / "results.sqlite") as database:
+        asked = "SELECT coalesce(json_extract(params, '$.sustained'), 0) FROM launches JOIN jobs USING (job_key)"
+        long = [row[0] for row in database.execute(f"{asked} WHERE probe = 'llm' ORDER BY launches.id")]
+        (sessions,) = database.execute("SELECT count(*) FROM sessions").fetchone()
+    models = len(ended.json[0]["models"]["local"])
+    # What was allocated may be the file of a uniform model.
+    assert long == sorted(long) and sum(long) in (models, models - 1)
+    # Operators, uniform models, the round with what was allocated; then each model by itself.
+    assert sessions == 3 + sum(long)
+    before = launches(out)
+    assert bench("resume", ended.json[0]["run_id"], "--out", "sustained").status == 0
+    assert launches(out) == before
+    (page,) = ended.json[0]["pages"].values()
+    assert 'data-figure="sustained"' in (workplace / page).read_text(encoding="utf-8")
+
+
 def test_an_interrupted_run_is_resumed_where_it_stopped(
     finished: Any, bench: Bench, workplace: Path, environment: dict[str, str]
 ) -> None:

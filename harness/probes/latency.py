@@ -1,6 +1,7 @@
 """Probes mm (time of single products: the cost table) and llm (prefill and decode of a whole model)."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -86,8 +87,9 @@ def llm_job(
     threads: int = 1,
     cpus: Sequence[int] = (),
     launches: int = LAUNCHES,
+    min_ms: int = 0,
 ) -> Job:
-    """Time prefill and decode of a model."""
+    """Time prefill and decode of a model; iterations go on until they have lasted `min_ms` together."""
     params = {
         "prefill": prefill,
         "decode": decode,
@@ -96,7 +98,19 @@ def llm_job(
         "cpus": list(cpus),
         "launches": launches,
     }
-    return Job(device, "llm", {"agent": agent_sha256, "model": model_sha256}, params)
+    # A parameter that changes nothing would change the key of what was measured before there was one.
+    more = {"min_ms": min_ms} if min_ms else {}
+    return Job(device, "llm", {"agent": agent_sha256, "model": model_sha256}, params | more)
+
+
+def sustained_job(job: Job, seconds: int) -> Job:
+    """The llm job in one launch of so many seconds: what is left of the speed when a device gets hot."""
+    return replace(job, params={**job.params, "launches": 1, "min_ms": seconds * 1000, "sustained": True})
+
+
+def is_sustained(job: Job) -> bool:
+    """Whether it asks about a long launch: such times are never taken for those of a cool device."""
+    return bool(job.params.get("sustained"))
 
 
 class Mm:
@@ -138,7 +152,9 @@ class Llm:
         options = [
             word for name in ("prefill", "decode", "iterations") for word in (f"--{name}", str(job.params[name]))
         ]
-        return [paths["agent"], "llm", "--model", paths["model"], *options, *placement_options(job)]
+        # The probe energy asks the same work, and says itself how long.
+        longer = ["--min-ms", str(job.params["min_ms"])] if job.probe == self.name and "min_ms" in job.params else []
+        return [paths["agent"], "llm", "--model", paths["model"], *options, *longer, *placement_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
         return self.measurements(job, self.results(job, lines))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from reports.figures import allocation, kernels, latency, pareto, prediction
+from reports.figures import allocation, energy, kernels, latency, pareto, prediction, sessions, sustained
 from reports.figures.base import Chart
 
 FIGURES: Mapping[str, Mapping[str, Chart]] = {
@@ -18,6 +18,28 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
             "Many tokens at once: arithmetic is the limit.",
             latency.prefill,
             needs={"models": ("prefill_tps",)},
+        ),
+    },
+    "sustained": {
+        "sustained": Chart(
+            "Decoding over time",
+            "One launch a model, without a break. Each point is the median of passes that follow each other; the whole"
+            " launch makes 240 points at most. There is one such launch, so there is no interval.",
+            sustained.decode,
+            needs={"passes": ("at_s", "ms")},
+            also=("sustained", "models"),
+            wide=True,
+        ),
+    },
+    "energy": {
+        "energy": Chart(
+            "Energy per decoded token",
+            "Thick bars: as measured (gross). Thin bars: without what the idle device takes (net). Whiskers: 95 %"
+            " intervals over launches.",
+            energy.decode,
+            needs={"energy": ("value",)},
+            also=("models",),
+            wide=True,
         ),
     },
     "pareto": {
@@ -87,6 +109,16 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
             "Multiplications and additions per second at the most tokens.",
             kernels.compute,
             needs={"kernels": ("n", "k", "m", "gops")},
+            wide=True,
+        ),
+    },
+    "sessions": {
+        "sessions": Chart(
+            "Sessions, step by step",
+            "A bar a session. Thick: steps around the launches, coloured by what became of them; what they said shows"
+            " on hover. Thin: the launches.",
+            sessions.timeline,
+            needs={"sessions": ("seconds",)},
             wide=True,
         ),
     },

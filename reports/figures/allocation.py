@@ -50,7 +50,7 @@ def sensitivity(layers: pd.DataFrame, table: pd.DataFrame) -> go.Figure:
         f" {layers['layer'][int(np.nanargmax(logs))] if not np.isnan(logs).all() else 'unknown'}.",
     )
     figure.update_layout(
-        xaxis_title_text=f"Transformer block (KL divergence with {escape(coarsest)} in one layer)",
+        xaxis_title_text=f"Transformer block<br>(KL divergence with {escape(coarsest)} in one layer)",
         coloraxis_colorbar={"title": {"text": "KL"}},
     )
     if not np.isnan(logs).all():

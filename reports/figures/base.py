@@ -17,12 +17,13 @@ class Chart:
     """`draw` gets the tables of `needs` (rows with all of these columns), then those of `also` (as they are).
 
     It is pure and returns a plotly Figure without colours of the page, with its text alternative in `layout.meta.alt`.
-    Without a single row in each needed table it is not called, and the page says "not measured".
+    Without a single row in each needed table it is not called, and the page says "not measured"; nor does it show what
+    `draw` returns None for. What only the data can tell, a sentence and more of the caption, is in `layout.meta` too.
     """
 
     title: str
     caption: str
-    draw: Callable[..., go.Figure]
+    draw: Callable[..., go.Figure | None]
     needs: Mapping[str, Sequence[str]]
     also: Sequence[str] = field(default=())
     wide: bool = False
@@ -41,7 +42,7 @@ class Chart:
                 return f"the table “{name}” is missing or empty"
             if complete(tables[name], columns).empty:
                 return f"no row of the table “{name}” has {' and '.join(columns)}"
-        return ""
+        return f"nothing in the table “{next(iter(self.needs))}” is about it"
 
 
 def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
@@ -49,9 +50,13 @@ def complete(frame: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     return frame.dropna(subset=list(columns)).reset_index(drop=True)
 
 
-def plot(alt: str, height: int, **layout: Any) -> go.Figure:
-    """An empty figure with the margins all figures share; `alt` says in words what it shows."""
-    figure = go.Figure(layout={"template": "none", "height": height, "meta": {"alt": alt}})
+def plot(alt: str, height: int, headline: str = "", caption: str = "", **layout: Any) -> go.Figure:
+    """An empty figure with the margins all figures share; `alt` says in words what it shows.
+
+    `headline` is the one sentence that its reader should keep, `caption` what to know of where the numbers come from.
+    """
+    meta = {"alt": alt, "headline": headline, "caption": caption}
+    figure = go.Figure(layout={"template": "none", "height": height, "meta": meta})
     figure.update_layout(margin={"l": 8, "r": 12, "t": 30, "b": 8}, hovermode="closest", showlegend=False)
     return figure.update_layout(**layout)
 

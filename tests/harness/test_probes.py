@@ -20,7 +20,7 @@ from harness.measurement import RAW_METRICS, Measurement
 from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
-from harness.probes.latency import llm_job, mm_job
+from harness.probes.latency import is_sustained, llm_job, mm_job, sustained_job
 from harness.probes.power import energy_job, idle_job
 from harness.verdict import judge
 
@@ -112,6 +112,15 @@ def test_the_command_line_is_that_of_the_protocol(probe: str, line: str) -> None
     job = JOBS[probe][0]
     paths = {role: path for role, path in PATHS.items() if role == "agent" or role in job.artifacts}
     assert PROBES[probe].argv(job, paths) == line.split()
+
+
+def test_a_long_launch_is_another_job_and_tells_the_agent_how_long() -> None:
+    short = JOBS["llm"][0]
+    long = sustained_job(short, 600)
+    assert (long.launches, is_sustained(long), is_sustained(short)) == (1, True, False)
+    assert long.key != short.key
+    assert "--iterations 3 --min-ms 600000 --threads 1" in " ".join(PROBES["llm"].argv(long, PATHS))
+    assert llm_job(DEVICE, "a", "m", min_ms=0).key == llm_job(DEVICE, "a", "m").key
 
 
 def test_placement_footprint_and_variant_reach_the_agent() -> None:

@@ -75,5 +75,13 @@ def test_more_launches_are_estimated_to_take_longer() -> None:
     assert 0 < seconds(make_suite(launches=2)) < seconds(make_suite(launches=20))
 
 
+def test_a_long_launch_is_asked_for_and_its_time_is_foretold() -> None:
+    short, long = plan(Suite()), plan(make_suite(sustained_s=600))
+    assert [step.name for step in long if step not in short] == ["sustained speed"]
+    assert next(step.seconds for step in long if step.name == "sustained speed") > 600 * len(Suite().deployed)
+    with pytest.raises(UsageError, match="sustained_s"):
+        make_suite(sustained_s=3600)
+
+
 def test_a_scheme_named_twice_is_measured_once() -> None:
     assert make_suite(candidates=("w8a8", "w4a8g128", "w8a8")).candidates == ("w8a8", "w4a8g128")

