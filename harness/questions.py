@@ -8,12 +8,8 @@ from harness.host import Host, Text
 from harness.job import Job
 from harness.probes.accuracy import accuracy_job
 from harness.probes.latency import llm_job, mm_job
-from harness.probes.power import energy_job
 from harness.station import Station
 from harness.suite import Suite
-
-MIN_SAMPLES = 50
-"""Of power in a launch: the edges of its window then count for 1 % at most."""
 
 
 @dataclass(frozen=True)
@@ -41,15 +37,9 @@ class Questions:
 
     def energy(self, station: Station, model: Model) -> list[Job]:
         """Once a run, in the session that times the model first; none where nothing says what the device draws."""
-        source = station.watch
-        if not self.suite.energy or source is None or not source.rails.total:
-            return []
-        metered = station.device.meter is not None
-        window_ms = max(self.suite.energy_ms, round(MIN_SAMPLES * source.period_s * 1e3))
         work = self._llm(station, model, self.suite.energy_launches)
-        job = energy_job(work, None if metered else source.as_dict(), min_ms=window_ms)
-        meter = {"meter": source.as_dict()} if metered else {}
-        return [self._of_this_run(replace(job, params={**job.params, **meter}))]
+        job = station.powered(work, self.suite.energy_ms) if self.suite.energy else None
+        return [] if job is None else [self._of_this_run(job)]
 
     def timing(self, station: Station, model: Model, session: int) -> Job:
         """Models of one session are timed side by side, so that what disturbs the device meets all alike."""
