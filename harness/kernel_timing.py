@@ -85,12 +85,12 @@ def time_products(device: Device, products: Products, out: Path, command: str, p
         )
     publish(store, run_id)
     # Times are there though energy may have failed.
-    failed = next((one.error for one in outcomes if one.job == timing and one.error), None)
+    failed = next((one.error for one in outcomes if one.job.key == timing.key and one.error), None)
     store.end_run(run_id, "failed" if any(one.error for one in outcomes) else "finished")
     if failed:
         raise failed
     stored = store.measurements(run_id=run_id)
-    operators = CostTable.of(one for one in stored if one.job == timing).operators.values()
+    operators = CostTable.of(one for one in stored if one.job.key == timing.key).operators.values()
     return [Product(one, _consumed(one, stored, station, powered) if products.energy else None) for one in operators]
 
 
@@ -121,10 +121,10 @@ def _consumed(
     job = powered.get(f"{operator.scheme}:{operator.n}x{operator.k}:{operator.m}")
     if job is None:
         return Consumed(unknown=f"no sensor: {station.powerless}")
-    found = {one.measurement.metric: one.measurement for one in consumption(stored) if one.job == job}
+    found = {one.measurement.metric: one.measurement for one in consumption(stored) if one.job.key == job.key}
     if not found:
-        failed = next((one.measurement.error for one in stored if one.job == job and one.measurement.error), None)
-        return Consumed(unknown=failed or "it was not measured")
+        failed = (one.measurement.error for one in stored if one.job.key == job.key)
+        return Consumed(unknown=next(filter(None, failed), "it was not measured"))
     return consumed(found)
 
 

@@ -58,10 +58,12 @@ def metered(raw: Sequence[Measurement], period_s: float = 0.0) -> list[PowerTrac
     times, ties = only_row(raw, "meter_time"), only_row(raw, "exchange")
     marks = next((row for row in raw if row.metric == "signature"), None)
     rails = [row for row in raw if row.metric == "meter"]
+    failed = [context.get("meter_unavailable", {}) for context in times.launch_contexts()]
     return [
         _aligned(
             np.asarray(seconds, dtype=np.float64),
             {row.subject["rail"]: np.asarray(row.launches[i], dtype=np.float64) for row in rails},
+            failed[i],
             _exchanges(ties.launches[i]),
             [] if marks is None else [edge * 1e-9 for edge in marks.launches[i]],
             period_s,
@@ -71,15 +73,20 @@ def metered(raw: Sequence[Measurement], period_s: float = 0.0) -> list[PowerTrac
 
 
 def _aligned(
-    seconds: Curve, power: Mapping[str, Curve], exchanges: Sequence[Exchange], edges: Sequence[float], period_s: float
+    seconds: Curve,
+    power: Mapping[str, Curve],
+    failed: Mapping[str, int],
+    exchanges: Sequence[Exchange],
+    edges: Sequence[float],
+    period_s: float,
 ) -> PowerTrace | Unknown:
     """The trace on the device's clock. Two estimates that differ make it useless; the exchanges' alone will do."""
-    if len(seconds) < 2:
-        return Unknown("the meter gave fewer than two samples")
+    total = sum(power.values(), np.zeros(len(seconds)))
+    if np.isfinite(total).sum() < 2 or not power:
+        return Unknown("; ".join(["the meter gave fewer than two samples", *failed]))
     clocks = exchange_offset(exchanges)
     if not edges:
         return _on(clocks, seconds, power, ALONE)
-    total = sum(power.values(), np.zeros(len(seconds)))
     marks = signature(seconds, total, edges, clocks.offset_s, period_s=period_s)
     period = max(float(np.median(np.diff(seconds))), period_s)
     if isinstance(marks, Unknown):

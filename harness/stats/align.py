@@ -23,7 +23,7 @@ SEARCH_S = 2.0
 """How far the clocks may be from what the other estimate says."""
 MAX_PERIOD = 0.6
 """Of a burst: ten samples a second, a little irregular, are just enough for bursts of 200 ms."""
-MIN_STEP = 0.1
+MIN_STEP = 0.05
 """Of the power of the work: a smaller fall after it may be drift, and says nothing about when it ended."""
 MIN_FIT = 0.5
 """Of the variance that one step explains: noise reaches 0.2 over 50 samples."""
@@ -191,11 +191,12 @@ def _step(t: Curve, p: Curve) -> float | None:
 
 
 def _correlation(t: Curve, watts: Curve, edges: Curve, burst: float, offset: float) -> float:
-    """Pearson's, over the samples from the first burst to half a pause after the last one.
+    """Pearson's, over the samples from half a pause before the first burst to half a pause after the last one.
 
-    What the device does before the bursts is not known: loading a model is as busy as they are.
+    What the device does outside of the pauses is not known: loading a model is as busy as bursts are. Without the
+    pauses the end of the work would pass for a burst, and the bursts for others that came 400 ms before.
     """
-    begin, end = np.searchsorted(t, [edges[0] + offset, edges[-1] + burst / 2 + offset])
+    begin, end = np.searchsorted(t, [edges[0] - burst / 2 + offset, edges[-1] + burst / 2 + offset])
     if end - begin < 2 * BURSTS:
         return 0.0
     # An even number of edges passed: idle.
