@@ -20,7 +20,6 @@ from harness.ab_test import (
     PILOT_ITERATIONS,
     Answers,
     Arena,
-    Phase,
     Side,
     Workload,
     ask,
@@ -31,6 +30,7 @@ from harness.ab_test import (
 from harness.artifact import Artifact
 from harness.disturb import Disturbance, disturbed
 from harness.measurement import Measurement
+from harness.probes.latency import Phase
 from harness.stats.paired import MIN_BLOCKS, Paired, paired
 from harness.stats.planning import Plan
 from harness.verdict import Verdict, judge

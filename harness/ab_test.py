@@ -19,7 +19,7 @@ from harness.artifact import Artifact
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.latency import llm_job
+from harness.probes.latency import Phase, llm_job
 from harness.probes.power import energy_job
 from harness.progress import Progress
 from harness.scheduler import DeviceWork, run_jobs
@@ -39,7 +39,6 @@ MAX_BLOCKS = 60
 MAX_LAUNCH_S = 2.0
 """A launch is not made longer for the sake of its iterations: heat and neighbours change over seconds."""
 
-Phase = Literal["prefill", "decode"]
 PHASES: tuple[Phase, ...] = ("prefill", "decode")
 
 

@@ -45,12 +45,13 @@ METRICS = ("energy", "net_energy", "power", "peak_power", "edp")
 
 @dataclass(frozen=True, eq=False)
 class _Total:
-    """The curve of all rails of the total together: W, or J of counters, on the device's clock."""
+    """The curve of all rails of the total together: W, or J of counters, on the device's clock; `notes` about that."""
 
     kind: Kind
     seconds: Curve
     values: Curve
     clock_error_s: float = 0.0
+    notes: tuple[str, ...] = ()
 
     def spent(self, spans: Spans, units: float = 0) -> Spent | Unknown:
         return spent(self.seconds, self.values, self.kind, spans, units, self.clock_error_s)
@@ -66,6 +67,7 @@ class _Launch:
     before: Idle | None
     after: Idle | None
     idle_j: float | None
+    notes: tuple[str, ...] = ()
 
     @property
     def joules(self) -> float:
@@ -98,8 +100,8 @@ def derive(raw: Sequence[Measurement], watch: Watch, idle: Iterable[Sequence[Mea
 
 def traces(raw: Sequence[Measurement], watch: Watch) -> list[PowerTrace | Unknown]:
     """The power of every launch on the device's clock, from its own sensors or from a meter outside of it."""
-    if any(row.metric == "meter" for row in raw):
-        return metered(raw)
+    if any(row.metric == "meter_time" for row in raw):
+        return metered(raw, 1 / watch.rails.rate_hz if watch.rails.rate_hz else 0.0)
     begin, end = only_row(raw, "watch_begin"), only_row(raw, "watch_end")
     rows = [row for row in raw if row.metric == "watch"]
     launches = range(len(begin.launches))
@@ -128,7 +130,7 @@ def _total(watch: Watch, trace: PowerTrace | Unknown) -> _Total | Unknown:
     for kind, curves in _KINDS:
         if all(name in curves(trace) for name in names):
             values = np.sum([curves(trace)[name] for name in names], axis=0)
-            return _Total(kind, trace.seconds, values, trace.clock_error_s + _age(watch))
+            return _Total(kind, trace.seconds, values, trace.clock_error_s + _age(watch), trace.notes)
     return Unknown(f"not all rails of the total were read: expected {', '.join(names)}")
 
 
@@ -200,7 +202,7 @@ def _launch(
     before = max((idle for idle in known if idle.seconds <= spans[0][0]), key=lambda one: one.seconds, default=None)
     after = min((idle for idle in known if idle.seconds >= spans[-1][1]), key=lambda one: one.seconds, default=None)
     subtracted = idle_joules(before, after, spans) if before or after else None
-    return _Launch(number, found, units, before, after, subtracted)
+    return _Launch(number, found, units, before, after, subtracted, total.notes)
 
 
 _QUANTITIES: Sequence[tuple[str, str, Callable[[_Launch], float], Callable[[_Launch], float]]] = (
@@ -284,7 +286,8 @@ def _idle_drift(launches: Sequence[_Launch]) -> float:
 
 
 def _notes(launches: Sequence[_Launch], watch: Watch) -> list[str]:
-    notes = list(watch.rails.notes)
+    # Of the clocks the first launch's: the others differ by a digit.
+    notes = [*watch.rails.notes, *launches[0].notes]
     if watch.gain is None:
         notes.append("the uncertainty is without the sensor's own error, which nobody names")
     resolution = _resolution(watch)

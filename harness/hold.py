@@ -22,6 +22,7 @@ from devices.errors import CommandError, ConnectionLost, DeviceError
 from devices.families import FAMILIES
 from devices.families.base import Setting
 from devices.families.gather import Unavailable
+from devices.families.jetson_modes import needs_reboot
 from devices.session import Session
 from devices.transport.base import Conversation
 from harness.errors import DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError
@@ -154,15 +155,20 @@ def set_mode(session: Session, held: Held, mode: str) -> bool:
     name, family = session.device.name, FAMILIES[session.device.family]
     try:
         setting = family.mode(session, mode)
-        if setting is None:
-            return False
-        held.set(setting, lambda argv: session.run(argv).check())
     except (Unavailable, CommandError) as error:
         raise UnsupportedError(f"{name}: power mode {mode!r} cannot be set: {error}") from error
-    # A mode that wants a reboot asks for it and changes nothing; nobody answers.
+    if setting is None:
+        return False
+    command = " ".join(setting.command).replace("sudo -n", "sudo")
+    # A mode that wants a reboot asks for it and changes nothing, with status 0 or 1; nobody answers.
+    reboot = f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES"
+    try:
+        held.set(setting, lambda argv: session.run(argv).check())
+    except CommandError as error:
+        refused = f"{name}: power mode {mode!r} cannot be set: {error}"
+        raise UnsupportedError(reboot if needs_reboot(str(error)) else refused) from error
     if family.mode(session, mode) is not None:
-        command = " ".join(setting.command).replace("sudo -n", "sudo")
-        raise UnsupportedError(f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES")
+        raise UnsupportedError(reboot)
     return True
 
 

@@ -2,22 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
-from devices.power.watch import Watch
 from harness.artifact import Artifact
 from harness.host import Host, Text
 from harness.job import Job
 from harness.probes.accuracy import accuracy_job
-from harness.probes.latency import llm_job, mm_job, sustained_job
-from harness.probes.power import energy_job
+from harness.probes.latency import Phase, llm_job, mm_job, sustained_job
 from harness.station import Station
 from harness.suite import Suite
-
-Phase = Literal["prefill", "decode"]
-PHASES: tuple[Phase, ...] = ("prefill", "decode")
-MIN_SAMPLES = 50
-"""Of power in a launch: the edges of its window then count for 1 % at most."""
 
 
 @dataclass(frozen=True)
@@ -45,24 +37,19 @@ class Questions:
 
     def energy(self, station: Station, model: Model) -> list[Job]:
         """Once a run, in the session that times the model first; none where nothing says what the device draws."""
-        source = station.watch
-        if not self.suite.energy or source is None or not source.rails.total:
-            return []
-        return [self._energy(station, model, source, phase) for phase in PHASES]
+        return [*self._energy(station, model, "prefill"), *self._energy(station, model, "decode")]
 
-    def _energy(self, station: Station, model: Model, source: Watch, phase: Phase) -> Job:
+    def _energy(self, station: Station, model: Model, phase: Phase) -> list[Job]:
         """Of one phase, with a single token of the other: in turns they would be too short for most sensors."""
         prefill, decode = (self.suite.prefill, 1) if phase == "prefill" else (1, self.suite.decode)
         work = self._llm(station, model, self.suite.energy_launches, prefill, decode)
-        window_ms = max(self.suite.energy_ms, round(MIN_SAMPLES * source.period_s * 1e3))
-        metered = station.device.meter is not None
-        job = energy_job(work, None if metered else source.as_dict(), min_ms=window_ms, of=phase)
-        meter = {"meter": source.as_dict()} if metered else {}
-        return self._of_this_run(replace(job, params={**job.params, **meter}))
+        job = station.powered(work, self.suite.energy_ms, phase) if self.suite.energy else None
+        return [] if job is None else [self._of_this_run(job)]
 
     def sustained(self, station: Station, model: Model) -> Job:
         """Once a run, and after all others: it heats the device."""
-        return self._of_this_run(sustained_job(self._llm(station, model, 1), self.suite.sustained_s))
+        work = self._llm(station, model, 1, self.suite.prefill, self.suite.decode)
+        return self._of_this_run(sustained_job(work, self.suite.sustained_s))
 
     def timing(self, station: Station, model: Model, session: int) -> Job:
         """Models of one session are timed side by side, so that what disturbs the device meets all alike."""

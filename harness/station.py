@@ -1,6 +1,6 @@
 """Station: a device taking part in a run: reached, identified, with the agent that runs on it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from devices.device import Device, Target
@@ -8,7 +8,7 @@ from devices.families import FAMILIES
 from devices.families.base import Facts
 from devices.placement import barred, resolve_placement
 from devices.power import METERS, find_watch
-from devices.power.watch import Watch, lasting
+from devices.power.watch import DEFAULT_PERIOD_S, Watch, lasting
 from devices.session import Session, open_session
 from harness.artifact import Artifact
 from harness.build import build_agent
@@ -16,9 +16,14 @@ from harness.calibration import stored
 from harness.deploy import deploy
 from harness.errors import InfrastructureError, UnsupportedError
 from harness.hold import hold, set_mode
-from harness.job import device_identity
+from harness.job import Job, device_identity
+from harness.probes.latency import Phase
+from harness.probes.power import energy_job
 from harness.progress import Advance
 from harness.store import Store
+
+MIN_SAMPLES = 50
+"""Of power in a launch: the edges of its window then count for 1 % at most."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,23 @@ class Station:
     def cpus(self) -> tuple[int, ...]:
         """Where the agent's threads are pinned; empty: nowhere."""
         return resolve_placement(self.device.placement, self.facts) or ()
+
+    @property
+    def powerless(self) -> str:
+        """Why no energy can be measured here; empty if it can."""
+        if self.watch is None:
+            return "nobody has looked for one"
+        rails = self.watch.rails
+        return "" if rails.total else rails.unavailable or "; ".join(rails.notes) or "no rail is known as the input"
+
+    def powered(self, work: Job, least_ms: int, phase: Phase | None = None) -> Job | None:
+        """The job that measures the energy of `work` (mm, or a phase of llm); None where nothing says what is drawn."""
+        if self.watch is None or self.powerless:
+            return None
+        source, metered = self.watch.as_dict(), self.device.meter is not None
+        window_ms = max(least_ms, round(MIN_SAMPLES * self.watch.period_s * 1e3))
+        job = energy_job(work, None if metered else source, min_ms=window_ms, of=phase)
+        return replace(job, params={**job.params, "meter": source}) if metered else job
 
 
 def open_station(device: Device, advance: Advance, store: Store, holder: str) -> Station:
@@ -69,7 +91,9 @@ def open_station(device: Device, advance: Advance, store: Store, holder: str) ->
 def _power_source(session: Session, facts: Facts, store: Store) -> Watch:
     device = session.device
     if device.meter is not None:
-        return Watch(device.meter.kind, lasting(METERS[device.meter.kind](device.meter).find(session)))
+        rails = lasting(METERS[device.meter.kind](device.meter).find(session))
+        # Windows are as long as its samples want, not as its readings do.
+        return Watch(device.meter.kind, rails, period_s=1 / rails.rate_hz if rails.rate_hz else DEFAULT_PERIOD_S)
     calibrations, build = stored(store, device.name), facts.platform.get("build", "")
     return find_watch(session, FAMILIES[device.family].sensors, calibrations, build)
 

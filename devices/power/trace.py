@@ -34,6 +34,9 @@ class PowerTrace:
     clock_error_s: float = 0.0
     """How far `seconds` may be off the clock of what is cut from the trace; 0 where both are one clock."""
 
+    notes: tuple[str, ...] = ()
+    """What is to be known of these clocks."""
+
 
 def watts(
     watch: Watch,

@@ -3,9 +3,10 @@
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +17,10 @@ from harness.cli.progress import shown_progress
 from harness.errors import UsageError
 from harness.words import nearest
 from quantizers.atomic import atomic
+
+if TYPE_CHECKING:
+    from harness.costs import Operator
+    from harness.kernel_timing import Consumed, Product
 
 
 def build(
@@ -96,36 +101,63 @@ def kernels(
     warm: Annotated[bool, typer.Option("--warm", help="Weights in the caches instead of in memory.")] = False,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
     launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
+    energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
     inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Time single products on a device."""
+    """Time single products on a device, and measure what energy they take."""
     from harness.kernel_cases import DEFAULT_CASES, check_case
 
     products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
     chosen = load_lab(inventory).pick(device)
     if dry_run:
-        estimate = launches * (0.3 + len(products_of) * 0.1)
+        # Energy takes a launch of its own for every case, and idle power before and after all.
+        estimate = launches * (0.3 + len(products_of) * (2.5 if energy else 0.1)) + (6 if energy else 0)
         emit(
             {"device": chosen.name, "cases": list(products_of), "seconds": estimate},
             json,
-            f"would time {', '.join(products_of)} on {chosen.name}: about {estimate:.0f} s",
+            f"would time {', '.join(products_of)} on {chosen.name}{' with energy' * energy}: about {estimate:.0f} s",
         )
         return
     from harness.kernel_timing import Products, time_products
 
-    products = Products(products_of, "warm" if warm else "cold", variant, threads, launches)
+    products = Products(products_of, "warm" if warm else "cold", variant, threads, launches, energy)
     found = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
     headings = ("scheme", ">N", ">K", ">M", ">us", ">low", ">high", ">GOP/s", ">GB/s", "kernel")
-    rows = []
-    for one in found:
-        time = one.latency_us
-        rate = 2e-3 * one.m * one.n * one.k / time.value, one.weight_bytes * 1e-3 / time.value
-        cells = [number(value) for value in (time.value, time.low, time.high, *rate)]
-        rows.append([one.scheme, str(one.n), str(one.k), str(one.m), *cells, one.variant])
-    emit([asdict(one) for one in found], json, table(f"{chosen.name}, {products.memory} weights", headings, rows))
+    shown = [table(f"{chosen.name}, {products.memory} weights", headings, [_timed(one.operator) for one in found])]
+    if energy:
+        shown += _powered(found)
+    data = [asdict(one.operator) | ({"energy": asdict(one.consumed)} if one.consumed else {}) for one in found]
+    emit(data, json, *shown)
+
+
+def _timed(one: "Operator") -> list[str]:
+    time = one.latency_us
+    rate = 2e-3 * one.m * one.n * one.k / time.value, one.weight_bytes * 1e-3 / time.value
+    cells = [number(value) for value in (time.value, time.low, time.high, *rate)]
+    return [one.scheme, str(one.n), str(one.k), str(one.m), *cells, one.variant]
+
+
+def _powered(found: "Sequence[Product]") -> list[Any]:
+    """A table of joules; below it where they were measured, what is to be known of them, and why some are not there."""
+    headings = ("scheme", ">N", ">K", ">M", ">mJ", ">low", ">high", ">net mJ", ">W", "")
+    rows, below = [], []
+    for operator, consumed in ((one.operator, one.consumed) for one in found):
+        if consumed is not None:
+            case = [operator.scheme, str(operator.n), str(operator.k), str(operator.m)]
+            rows.append([*case, *_joules(consumed), ", ".join(consumed.reasons)])
+            below += [f"{consumed.sensor}: {consumed.boundary}"] if consumed.sensor else []
+            below += [*consumed.notes, *([f"n/a: {consumed.unknown}"] if consumed.unknown else [])]
+    return [table("energy of a product", headings, rows), *dict.fromkeys(below)]
+
+
+def _joules(consumed: "Consumed") -> list[str]:
+    energy, net, power = consumed.energy_j, consumed.net_j, consumed.power_w
+    joules = [energy.value, energy.low, energy.high] if energy else [None] * 3
+    millijoules = [None if value is None else value * 1e3 for value in (*joules, net.value if net else None)]
+    return ["n/a" if value is None else number(value) for value in (*millijoules, power.value if power else None)]
 
 
 def allocate(

@@ -14,6 +14,7 @@ from harness.probes.base import Count, Duration, Line, Nanoseconds, Word, placem
 Durations = Annotated[list[Duration], Field(min_length=1, max_length=100_000)]
 Span = Annotated[list[Nanoseconds], Field(min_length=2, max_length=2)]
 
+Phase = Literal["prefill", "decode"]
 LAUNCHES = 6
 """Default number of process launches: the fewest that give the median a two-sided 95 % interval (1 - 2/2^6 = 97 %)."""
 

@@ -9,7 +9,7 @@ from harness.errors import InfrastructureError, UsageError
 from harness.job import Job
 from harness.measurement import Measurement
 from harness.probes.base import Line, Nanoseconds, Probe, placement_options, read_results
-from harness.probes.latency import Llm, LlmLine, Mm, MmLine, phase_subject, product_subject
+from harness.probes.latency import Llm, LlmLine, Mm, MmLine, Phase, phase_subject, product_subject
 from harness.probes.watch import TIME_UNIT, job_watch, split_watch, watch_options, watch_rows
 
 MIN_MS = 10_000
@@ -36,7 +36,7 @@ def energy_job(
     *,
     min_ms: int = MIN_MS,
     signature: bool = False,
-    of: Literal["prefill", "decode"] | None = None,
+    of: Phase | None = None,
 ) -> Job:
     """The job that repeats what `work` (an mm job of one case, or an llm job) does, and reads sensors meanwhile.
 

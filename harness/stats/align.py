@@ -3,6 +3,7 @@
 `host = device + offset`, and the offset itself grows by `drift` seconds a second of the device.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,10 +18,15 @@ TOLERANCE_S = 0.020
 MIN_CORRELATION = 0.7
 """Of three bursts with what the meter saw. A window of noise reaches it by chance about once in a million at 50 Hz."""
 BURSTS = 3
+BURST_S = 0.2
 SEARCH_S = 2.0
 """How far the clocks may be from what the other estimate says."""
 MAX_PERIOD = 0.6
 """Of a burst: ten samples a second, a little irregular, are just enough for bursts of 200 ms."""
+MIN_STEP = 0.05
+"""Of the power of the work: a smaller fall after it may be drift, and says nothing about when it ended."""
+MIN_FIT = 0.5
+"""Of the variance that one step explains: noise reaches 0.2 over 50 samples."""
 _STEPS = 8
 """Trial offsets in one sample period,"""
 _FINEST_S = 0.001
@@ -79,24 +85,35 @@ def between(before: Offset, after: Offset) -> Offset:
 
 
 def signature(
-    seconds: ArrayLike, watts: ArrayLike, edges: Sequence[float], about_s: float, search_s: float = SEARCH_S
+    seconds: ArrayLike,
+    watts: ArrayLike,
+    edges: Sequence[float],
+    about_s: float,
+    search_s: float = SEARCH_S,
+    period_s: float = 0.0,
 ) -> Offset | Unknown:
     """Offset and drift from six bursts, three before the work and three after it, in what a meter saw.
 
     `seconds` are the host's; `edges` are begin, end, begin, end, .. of the bursts on the device's clock. `about_s` is a
-    first estimate of the offset, within `search_s`.
+    first estimate of the offset, within `search_s`. `period_s` is how often the meter renews its value, for one that is
+    read more often.
     """
     if len(edges) != 4 * BURSTS or np.any(np.diff(edges) <= 0):
         return Unknown(f"expected {4 * BURSTS} ascending edges of bursts, found {len(edges)}")
-    first = burst_offset(seconds, watts, edges[: 2 * BURSTS], about_s, search_s)
+    first = burst_offset(seconds, watts, edges[: 2 * BURSTS], about_s, search_s, period_s)
     if isinstance(first, Unknown):
         return first
-    last = burst_offset(seconds, watts, edges[2 * BURSTS :], about_s, search_s)
+    last = burst_offset(seconds, watts, edges[2 * BURSTS :], about_s, search_s, period_s)
     return last if isinstance(last, Unknown) else between(first, last)
 
 
 def burst_offset(
-    seconds: ArrayLike, watts: ArrayLike, edges: Sequence[float], about_s: float, search_s: float = SEARCH_S
+    seconds: ArrayLike,
+    watts: ArrayLike,
+    edges: Sequence[float],
+    about_s: float,
+    search_s: float = SEARCH_S,
+    period_s: float = 0.0,
 ) -> Offset | Unknown:
     """The offset at which busy and idle of these bursts correlate best with the power."""
     t, p = np.asarray(seconds, dtype=np.float64), np.asarray(watts, dtype=np.float64)
@@ -104,9 +121,10 @@ def burst_offset(
     t, p = t[read], p[read]
     times = np.asarray(edges, dtype=np.float64)
     burst = float(np.min(np.diff(times)))
-    period = _period(t, times[0] + about_s - search_s, times[-1] + about_s + search_s)
-    if period is None or period > MAX_PERIOD * burst:
+    read_s = _period(t, times[0] + about_s - search_s, times[-1] + about_s + search_s)
+    if read_s is None or slow(max(read_s, period_s), burst):
         return Unknown(f"the meter is too slow for bursts of {burst:.3g} s: expected about two samples in each")
+    period = max(read_s, period_s)
 
     def score(offsets: Curve) -> Curve:
         return np.array([_correlation(t, p, times, burst, offset) for offset in offsets])
@@ -125,6 +143,28 @@ def burst_offset(
     return Offset(float(plateau.mean()), period / 2, float(times[0]), correlation=best)
 
 
+def slow(period_s: float, burst_s: float = BURST_S) -> bool:
+    """Whether a meter cannot see bursts."""
+    return period_s > MAX_PERIOD * burst_s
+
+
+def end_seen(seconds: ArrayLike, watts: ArrayLike, edges: Sequence[float], about_s: float) -> float | Unknown:
+    """How long after the last burst a meter too slow for bursts saw power fall for good, s; infinite: it has not yet.
+
+    Unknown when no fall is to be expected, as power does not rise for the work either.
+    """
+    t, p = np.asarray(seconds, dtype=np.float64), np.asarray(watts, dtype=np.float64)
+    t, p = t[np.isfinite(p)], p[np.isfinite(p)]
+    middle = (edges[2 * BURSTS - 1] + edges[2 * BURSTS]) / 2 + about_s
+    late = t >= middle
+    at = _step(t[late], -p[late])
+    if at is not None:
+        return at - (edges[-1] + about_s)
+    if _step(t, p) is not None:
+        return math.inf
+    return Unknown(f"its power changes by less than {MIN_STEP:.0%} with the work")
+
+
 def agree(a: Offset, b: Offset, sample_s: float, at_s: float | None = None) -> bool:
     """Whether two estimates are within 20 ms or one sample of the meter; a trace on which they differ is not used."""
     at = a.at_s if at_s is None else at_s
@@ -136,12 +176,27 @@ def _period(t: Curve, begin: float, end: float) -> float | None:
     return float(np.median(np.diff(around))) if len(around) > BURSTS else None
 
 
-def _correlation(t: Curve, watts: Curve, edges: Curve, burst: float, offset: float) -> float:
-    """Pearson's, over the samples from the first burst to half a pause after the last one.
+def _step(t: Curve, p: Curve) -> float | None:
+    """The time of the first sample above the one step upwards that fits best; None if none of note is there."""
+    if len(p) < 2 * BURSTS:
+        return None
+    low, count = np.arange(1, len(p)), len(p)
+    sums = np.cumsum(p)
+    before, after = sums[:-1] / low, (sums[-1] - sums[:-1]) / (count - low)
+    explained = low * (count - low) / count * (after - before) ** 2
+    best = int(np.argmax(explained))
+    height = float(after[best] - before[best])
+    small = height <= 0 or height < MIN_STEP * max(abs(before[best]), abs(after[best]))
+    return None if small or explained[best] < MIN_FIT * count * p.var() else float(t[best + 1])
 
-    What the device does before the bursts is not known: loading a model is as busy as they are.
+
+def _correlation(t: Curve, watts: Curve, edges: Curve, burst: float, offset: float) -> float:
+    """Pearson's, over the samples from half a pause before the first burst to half a pause after the last one.
+
+    What the device does outside of the pauses is not known: loading a model is as busy as bursts are. Without the
+    pauses the end of the work would pass for a burst, and the bursts for others that came 400 ms before.
     """
-    begin, end = np.searchsorted(t, [edges[0] + offset, edges[-1] + burst / 2 + offset])
+    begin, end = np.searchsorted(t, [edges[0] - burst / 2 + offset, edges[-1] + burst / 2 + offset])
     if end - begin < 2 * BURSTS:
         return 0.0
     # An even number of edges passed: idle.

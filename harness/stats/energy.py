@@ -238,7 +238,10 @@ def _edges(t: Curve, y: Curve, kind: Kind, begin: Curve, end: Curve, joules: Cur
     """
     first, last = np.searchsorted(t, begin, side="right") - 1, np.maximum(np.searchsorted(t, end), 1)
     inside = joules / (end - begin)
-    before, after = inside - _outside(t, y, kind, first, -1), inside - _outside(t, y, kind, last, 1)
+    # What is read next to an edge may be as old as `clock_s`, and then still of its other side.
+    sooner = np.maximum(np.searchsorted(t, begin - clock_s, side="right") - 1, 0)
+    later = np.minimum(np.searchsorted(t, end + clock_s), len(t) - 1)
+    before, after = inside - _outside(t, y, kind, sooner, -1), inside - _outside(t, y, kind, later, 1)
     lost = before * _lost(kind, t[first + 1] - begin, t[first + 1] - t[first])
     lost += after * _lost(kind, end - t[last - 1], t[last] - t[last - 1])
     blurred = abs(float(lost.sum())) + clock_s / 2 * abs(float((before + after).sum()))

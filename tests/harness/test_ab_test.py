@@ -10,11 +10,12 @@ import pytest
 from devices.device import Device
 from devices.families.base import Facts
 from harness.aa_test import pairs_of
-from harness.ab_test import Answers, Arena, Phase, Side, Workload, ab_test, pilot_components, planned_from
+from harness.ab_test import Answers, Arena, Side, Workload, ab_test, pilot_components, planned_from
 from harness.artifact import Artifact, artifact_of
 from harness.cli.results import is_run
 from harness.disturb import share
 from harness.measurement import Measurement
+from harness.probes.latency import Phase
 from harness.progress import Silent
 from harness.session_protocol import Rules
 from harness.station import Station

@@ -13,28 +13,33 @@ from harness.stats.align import (
     agree,
     between,
     burst_offset,
+    end_seen,
     exchanged,
     signature,
+    slow,
 )
 from harness.stats.energy import Unknown
 
 WORK_S = 20.0
-EDGES = [start + 0.2 * number for start in (1000.0, 1000.0 + 1.2 + WORK_S) for number in range(6)]
+EDGES = [start + 0.2 * number for start in (1000.0, 1000.0 + 1.4 + WORK_S) for number in range(6)]
+"""As the agent plays them: before the first of three bursts it rests as long as between them."""
 
 
-def power(device: NDArray[np.float64], loading: bool = False) -> NDArray[np.float64]:
+def power(device: NDArray[np.float64], loading: bool = False, work_w: float = 9.0) -> NDArray[np.float64]:
     """Bursts, the work between them, and perhaps a model being loaded before."""
     level = np.where(np.searchsorted(EDGES, device, side="right") % 2 == 1, 8.0, 2.0)
-    level = np.where((device > 1001.2) & (device < 1001.2 + WORK_S), 9.0, level)
-    return np.where(loading & (device > 998.0) & (device < 1000.0), 8.0, level)
+    level = np.where((device > 1001.2) & (device < 1001.2 + WORK_S), work_w, level)
+    return np.where(loading & (device > 998.0) & (device < 999.8), 8.0, level)
 
 
-def seen(offset: float, drift: float, rate_hz: float, seed: int = 0, loading: bool = False) -> tuple[object, object]:
+def seen(
+    offset: float, drift: float, rate_hz: float, seed: int = 0, loading: bool = False, work_w: float = 9.0
+) -> tuple[object, object]:
     """Host times, and watts with noise."""
     generator = np.random.default_rng(seed)
     device = 995.0 + np.cumsum(generator.uniform(0.9, 1.1, int(35 * rate_hz)) / rate_hz)
     host = device + offset + drift * (device - 1000.0)
-    return host, power(device, loading) + generator.normal(0, 0.3, len(device))
+    return host, power(device, loading, work_w) + generator.normal(0, 0.3, len(device))
 
 
 @pytest.mark.parametrize("rate_hz", [10.0, 50.0, 1000.0])
@@ -46,6 +51,15 @@ def test_bursts_give_offset_and_drift_to_one_sample(rate_hz: float, loading: boo
     assert found.at(1000.0) == pytest.approx(-500.25, abs=1 / rate_hz)
     assert found.at(1021.0) == pytest.approx(-500.25 + 21 * 50e-6, abs=1 / rate_hz)
     assert found.correlation is not None and found.correlation > 0.9
+
+
+@pytest.mark.parametrize("rate_hz", [12.0, 50.0, 1000.0])
+@pytest.mark.parametrize("seed", range(5))
+def test_work_that_takes_what_a_burst_takes_is_not_taken_for_one(rate_hz: float, seed: int) -> None:
+    """Nor is a model that is loaded before them: both end a rest before the first burst."""
+    found = signature(*seen(0.0, 0.0, rate_hz, seed, True, 8.0), EDGES, about_s=0.0)  # type: ignore[arg-type]
+    assert isinstance(found, Offset)
+    assert [found.at(1000.0), found.at(EDGES[6])] == pytest.approx([0.0, 0.0], abs=1 / rate_hz)
 
 
 @given(st.floats(-1.5, 1.5), st.floats(-100e-6, 100e-6), st.sampled_from([40.0, 200.0]), st.integers(0, 99))
@@ -61,6 +75,48 @@ def test_any_offset_within_the_search_is_found(offset: float, drift: float, rate
 def test_a_meter_of_one_hertz_cannot_see_the_bursts() -> None:
     found = signature(*seen(0.0, 0.0, 1.0), EDGES, about_s=0.0)  # type: ignore[arg-type]
     assert isinstance(found, Unknown) and "too slow for bursts of 0.2 s" in found.reason
+
+
+def test_a_meter_that_is_read_more_often_than_it_renews_its_value_is_as_slow_as_that() -> None:
+    """Values that last for a second may look like bursts by chance."""
+    host, watts = held(0.0, 0.0)
+    found = signature(host, watts, EDGES, about_s=0.0, period_s=1.0)
+    assert isinstance(found, Unknown) and "too slow for bursts of 0.2 s" in found.reason
+    assert slow(1.0) and not slow(0.1)
+
+
+def held(late_s: float, phase: float, idle: float = 2.0, after_s: float = 5.0) -> tuple[object, object]:
+    """Read ten times a second: the mean of the last whole second but `late_s`, with `phase` when a second is whole."""
+    fine = np.arange(980.0, 1040.0, 0.01)
+    level = power(fine)
+    level = idle + (9.0 - idle) / 7.0 * (level - 2.0)
+    sums = np.concatenate([[0.0], np.cumsum(level)]) * 0.01
+    host = np.arange(998.0, EDGES[-1] + 0.3 + after_s, 0.1)
+    renewed = np.floor(host - late_s - phase) + phase
+    return host, np.interp(renewed, fine, sums[:-1]) - np.interp(renewed - 1.0, fine, sums[:-1])
+
+
+@given(st.floats(0, 1), st.floats(0, 8.3), st.floats(5.5, 15.0))
+def test_a_slow_meter_shows_the_end_of_the_work_in_time_or_is_late(phase: float, idle: float, late: float) -> None:
+    """Above 5 % of the power, whatever the phase of its seconds."""
+    seen = end_seen(*held(0.0, phase, idle), EDGES, 0.0)  # type: ignore[arg-type]
+    assert isinstance(seen, float) and -2.0 < seen <= 2.0
+    seen = end_seen(*held(late, phase, idle), EDGES, 0.0)  # type: ignore[arg-type]
+    assert isinstance(seen, float) and seen > 3.0
+
+
+@given(st.floats(0, 1), st.floats(0, 5))
+def test_how_late_it_is_shows_to_two_seconds(phase: float, late: float) -> None:
+    seen = end_seen(*held(late, phase, after_s=10.0), EDGES, 0.0)  # type: ignore[arg-type]
+    assert isinstance(seen, float) and late - 2.0 < seen <= late + 2.0
+
+
+def test_where_power_does_not_follow_the_work_its_end_is_not_seen() -> None:
+    host, watts = held(0.0, 0.5, idle=8.9)
+    assert isinstance(end_seen(host, watts, EDGES, 0.0), Unknown)  # type: ignore[arg-type]
+    noise = np.random.default_rng(2).normal(5, 1, len(np.asarray(host)))
+    for flat in (noise, np.zeros(len(noise)), np.full(len(noise), np.nan)):
+        assert isinstance(end_seen(host, flat, EDGES, 0.0), Unknown)  # type: ignore[arg-type]
 
 
 def test_noise_and_silence_are_no_bursts() -> None:
