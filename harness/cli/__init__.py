@@ -1,7 +1,7 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
 Commands live beside this file: run (measuring), ab (two models in turns), lab (devices), trust (host keys), health,
-calibrate (batteries), tune, virtual (boards), make (agents, models, plans), simulate, results.
+calibrate (batteries), tune, virtual (boards), make (agents, models, plans), simulate, results, trend (many runs).
 """
 
 import json
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import ab, calibrate, health, lab, make, results, run, simulate, trust, tune, virtual
+from harness.cli import ab, calibrate, health, lab, make, results, run, simulate, trend, trust, tune, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -37,6 +37,7 @@ app.command("kernels")(make.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)
+app.command("trend")(trend.trend)
 app.command("aa")(ab.aa)
 app.command("verify")(results.verify)
 app.command("report")(results.report)

@@ -26,6 +26,7 @@ COMMANDS = (
     "allocate",
     "recipes",
     "compare",
+    "trend",
     "aa",
     "verify",
     "simulate",
