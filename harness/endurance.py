@@ -67,8 +67,9 @@ def thinned(label: str, passes: Measurement, other: Sequence[float], points: int
         {
             "label": label,
             "phase": passes.subject["phase"],
-            "at_s": float(clock[group[-1]]),
-            "ms": median(values[i] for i in group) * _ms(passes),
+            # More digits than a plot shows would double the page.
+            "at_s": round(float(clock[group[-1]]), 3),
+            "ms": float(f"{median(values[i] for i in group) * _ms(passes):.5g}"),
         }
         for group in groups
     ]

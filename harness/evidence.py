@@ -58,7 +58,7 @@ def session_rows(session: SessionRecord) -> list[Row]:
 
 def provenance_row(stored: StoredMeasurement, agent: str, model: str = "") -> Row:
     """`agent` is that of the device, for jobs that name none; `model` the label of the model that ran, if one did."""
-    measurement = stored.measurement
+    measurement, verdict = stored.measurement, judge(stored.measurement)
     context = measurement.launch_contexts()[0] if measurement.launches else measurement.context
     return {
         "job_key": measurement.job_key,
@@ -81,8 +81,8 @@ def provenance_row(stored: StoredMeasurement, agent: str, model: str = "") -> Ro
             sorted({sign for c in measurement.launch_contexts() for sign in c.get("throttled", ())})
         ),
         "started": context.get("started", stored.created),
-        "verdict": judge(measurement).status,
-        "reasons": ", ".join(judge(measurement).reasons),
+        "verdict": verdict.status,
+        "reasons": ", ".join(verdict.reasons),
         "error": measurement.error or "",
     }
 

@@ -12,6 +12,7 @@ mean or variance change (PELT), and the segments are compared with the last. Not
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
@@ -88,8 +89,7 @@ def steady(values: Sequence[float]) -> Steady:
     times = _positive(values)
     if len(times) < MIN_ITERATIONS:
         return _unsettled("too_short", times, (), ())
-    marked = outliers(times)
-    segments = segmented(times, marked)
+    segments, marked = _cut(tuple(values))
     alike = _like_the_last(segments)
     start = alike[0].start
     if start > (1 - STEADY_SHARE) * len(times):
@@ -122,7 +122,7 @@ def settled(values: Sequence[float], window: int = 10) -> bool:
 def sustained(values: Sequence[float]) -> Sustained:
     """Burst against sustained speed of one long run (10 minutes: MLPerf); ValueError when a time is not positive."""
     times = _positive(values)
-    segments = segmented(times, outliers(times))
+    segments, _ = _cut(tuple(values))
     fastest = min(range(len(segments)), key=lambda i: segments[i].level)
     burst, last = segments[fastest].level, segments[-1].level
     slower = [one.start for one in segments[fastest:] if one.level > burst * (1 + ALIKE)]
@@ -147,6 +147,13 @@ def segmented(values: Sequence[float] | Values, marked: Sequence[int] = ()) -> t
     starts = [0, *(int(kept[edge]) for edge in edges[1:-1]), len(times)]
     levels = [float(np.median(times[kept[a:b]])) for a, b in pairwise(edges)]
     return tuple(Segment(a, b, level) for (a, b), level in zip(pairwise(starts), levels, strict=True))
+
+
+@lru_cache(maxsize=16)
+def _cut(values: tuple[float, ...]) -> tuple[tuple[Segment, ...], tuple[int, ...]]:
+    """The segments and the outliers; kept, since a verdict asks thrice and a long launch takes half a second."""
+    marked = outliers(values)
+    return segmented(values, marked), marked
 
 
 def _like_the_last(segments: tuple[Segment, ...]) -> tuple[Segment, ...]:
