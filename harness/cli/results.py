@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import ab, options
 from harness.cli.output import emit, number, table
-from harness.errors import InvalidMeasurement
+from harness.errors import InvalidMeasurement, UsageError
 
 if TYPE_CHECKING:
     from harness.comparison import Difference
@@ -36,6 +36,11 @@ def compare(
 
     Models are asked in blocks A B B A, as often as a pilot says it takes to find --effect.
     """
+    if is_run(base) != is_run(new):
+        raise UsageError(
+            f"{base} and {new} are not of one kind: expected two runs, as `bench report` lists them, or two models, "
+            "such as `bench compare w4a8g128 w8a8`"
+        )
     if is_run(base):
         _compare_runs(base, new, allow or [], out, json)
     else:
