@@ -191,12 +191,12 @@ def _step(t: Curve, p: Curve) -> float | None:
 
 
 def _correlation(t: Curve, watts: Curve, edges: Curve, burst: float, offset: float) -> float:
-    """Pearson's, over the samples from half a pause before the first burst to half a pause after the last one.
+    """Pearson's, over the samples from the pause before the first burst to the pause after the last one.
 
     What the device does outside of the pauses is not known: loading a model is as busy as bursts are. Without the
     pauses the end of the work would pass for a burst, and the bursts for others that came 400 ms before.
     """
-    begin, end = np.searchsorted(t, [edges[0] - burst / 2 + offset, edges[-1] + burst / 2 + offset])
+    begin, end = np.searchsorted(t, [edges[0] - burst + offset, edges[-1] + burst + offset])
     if end - begin < 2 * BURSTS:
         return 0.0
     # An even number of edges passed: idle.
