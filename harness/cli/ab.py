@@ -2,6 +2,8 @@
 
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,13 +14,12 @@ from harness.cli import options
 from harness.cli.lab import load_lab
 from harness.cli.output import emit, number, say, seconds, table
 from harness.cli.progress import shown_progress
-from harness.errors import UsageError
+from harness.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from harness.aa_test import AaTest
     from harness.ab_test import AbTest, Arena, Difference
     from harness.artifact import Artifact
-    from harness.store import Store
     from harness.store.store import State
 
 REGRESSION = 1
@@ -104,51 +105,36 @@ def aa(
     emit(_aa_data(found, arena.run_id, disturb), json, *_aa_shown(found, device, disturb))
 
 
-class _arena:
-    """A run of its own on one device: begun, published and ended."""
+@contextmanager
+def _arena(device: str, out: Path, inventory: Path | None, config: dict[str, Any]) -> Iterator["Arena"]:
+    """A run of its own on one device: begun, published and ended, however the block ends."""
+    from harness.ab_test import Arena
+    from harness.campaign import bench_version, git_commit, open_store
+    from harness.hold import holder_name
+    from harness.records import record_device
+    from harness.station import open_station
+    from harness.summary import publish
 
-    def __init__(self, device: str, out: Path, inventory: Path | None, config: dict[str, Any]) -> None:
-        self._device = load_lab(inventory).pick(device)
-        self._out, self._config = out, config
-
-    def __enter__(self) -> "Arena":
-        from harness.ab_test import Arena
-        from harness.campaign import bench_version, git_commit, open_store
-        from harness.hold import holder_name
-        from harness.records import record_device
-        from harness.station import open_station
-
-        self._store: Store = open_store(self._out)
-        progress = shown_progress()
-        with progress.step(f"{self._device.name}: facts and agent") as advance:
-            station = open_station(self._device, advance, self._store, holder_name("bench"))
-        command = shlex.join(["bench", *sys.argv[1:]])
-        self._run_id = self._store.begin_run(self._device.name, command, self._config, git_commit(), bench_version())
-        record_device(
-            self._store,
-            self._run_id,
-            station.identity,
-            station.name,
-            station.agent.sha256,
-            station.facts,
-            station.agent.made_from,
-        )
-        return Arena(self._store, self._run_id, station, progress)
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: object) -> None:
-        from harness.summary import publish
-
-        publish(self._store, self._run_id)
-        self._store.end_run(self._run_id, _state(kind))
-        for session in self._store.sessions(self._run_id):
+    chosen, progress = load_lab(inventory).pick(device), shown_progress()
+    store = open_store(out)
+    with progress.step(f"{chosen.name}: facts and agent") as advance:
+        station = open_station(chosen, advance, store, holder_name("bench"))
+    command, agent = shlex.join(["bench", *sys.argv[1:]]), station.agent
+    run_id = store.begin_run(chosen.name, command, config, git_commit(), bench_version())
+    record_device(store, run_id, station.identity, station.name, agent.sha256, station.facts, agent.made_from)
+    state: State = "failed"
+    try:
+        yield Arena(store, run_id, station, progress)
+        state = "finished"
+    except KeyboardInterrupt:
+        state = "interrupted"
+        raise Interrupted(f"stopped; what was measured is stored as run {run_id}, and decides nothing") from None
+    finally:
+        publish(store, run_id)
+        store.end_run(run_id, state)
+        for session in store.sessions(run_id):
             cost = sum(step.seconds for step in session.steps)
             say(f"  session {session.session_id}: its protocol took {cost:.1f} s")
-
-
-def _state(error: type[BaseException] | None) -> "State":
-    if error is None:
-        return "finished"
-    return "interrupted" if error is KeyboardInterrupt else "failed"
 
 
 def _model_file(word: str, model: str, recipe: str) -> "Artifact":
