@@ -21,8 +21,7 @@ from typing import Any
 from devices.errors import CommandError, ConnectionLost, DeviceError
 from devices.families import FAMILIES
 from devices.families.base import Setting
-from devices.families.gather import Unavailable
-from devices.families.jetson_modes import needs_reboot
+from devices.families.gather import Unavailable, printable
 from devices.session import Session
 from devices.transport.base import Conversation
 from harness.errors import DeviceBusy, InfrastructureError, LeaseLost, UnsupportedError
@@ -153,23 +152,28 @@ def set_mode(session: Session, held: Held, mode: str) -> bool:
     Raises UnsupportedError: to measure in another mode than the one asked for would answer another question.
     """
     name, family = session.device.name, FAMILIES[session.device.family]
+    printed = ""
+
+    def run(argv: list[str]) -> None:
+        nonlocal printed
+        done = session.run(argv)
+        printed = f"{done.stdout} {done.stderr}".strip()
+
     try:
         setting = family.mode(session, mode)
-    except (Unavailable, CommandError) as error:
+        if setting is None:
+            return False
+        held.set(setting, run)
+        # Not the status: a mode that wants a reboot asks for it and changes nothing, with status 0 or 1.
+        if family.mode(session, mode) is None:
+            return True
+    except Unavailable as error:
         raise UnsupportedError(f"{name}: power mode {mode!r} cannot be set: {error}") from error
-    if setting is None:
-        return False
     command = " ".join(setting.command).replace("sudo -n", "sudo")
-    # A mode that wants a reboot asks for it and changes nothing, with status 0 or 1; nobody answers.
-    reboot = f"{name} needs a reboot for power mode {mode!r}: run `{command}` there and answer YES"
-    try:
-        held.set(setting, lambda argv: session.run(argv).check())
-    except CommandError as error:
-        refused = f"{name}: power mode {mode!r} cannot be set: {error}"
-        raise UnsupportedError(reboot if needs_reboot(str(error)) else refused) from error
-    if family.mode(session, mode) is not None:
-        raise UnsupportedError(reboot)
-    return True
+    raise UnsupportedError(
+        f"{name} did not change to power mode {mode!r}, and said: {printable(printed)[-300:]}; run `{command}` there, "
+        "and answer YES if it asks for a reboot"
+    )
 
 
 def steady(session: Session, held: Held) -> tuple[dict[str, str], dict[str, str]]:

@@ -68,8 +68,8 @@ def power_mode_conf(found: Gathered) -> str:
 def power_mode_setting(found: Gathered, name: str) -> Setting:
     """Change to a mode by its name, and back to the present one; `found` has the answers of MODE_COMMANDS.
 
-    Some changes need a reboot and ask for it: pass what the command printed to `needs_reboot`. Nobody answers, since
-    standard input is empty, and the mode stays as it was. Raises Unavailable.
+    Some changes need a reboot and ask for it. Nobody answers, since standard input is empty, and the mode stays as it
+    was: ask for it again. Raises Unavailable.
     """
     modes = power_modes(found)
     if name not in modes:
@@ -85,11 +85,6 @@ def mode_commands(found: Gathered) -> tuple[tuple[str, ...], ...]:
         return tuple((NVPMODEL, "-m", str(number)) for number in sorted(power_modes(found).values()))
     except Unavailable:
         return ()
-
-
-def needs_reboot(text: str) -> bool:
-    """Whether nvpmodel has not changed the mode, but asks for a reboot: `... enter YES/yes to confirm:`."""
-    return re.search(r"reboot|YES/yes", text, re.IGNORECASE) is not None
 
 
 def clock_settings(found: Gathered, root: str = "") -> tuple[Setting, ...]:

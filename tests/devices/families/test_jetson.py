@@ -19,7 +19,6 @@ from devices.families.jetson_modes import (
     MODE_CONF,
     STORED_CLOCKS,
     UNCONTROLLED,
-    needs_reboot,
     power_mode,
     power_mode_conf,
     power_mode_setting,
@@ -164,7 +163,7 @@ def test_a_mode_is_chosen_by_name_and_the_present_one_comes_back(tree: MakeTree,
     assert setting.command == ("sudo", "-n", "/usr/sbin/nvpmodel", "-m", "2")
     assert setting.undo == ("sudo", "-n", "/usr/sbin/nvpmodel", "-m", "1")
     limit = root / POLICY / "scaling_max_freq"
-    assert not needs_reboot(run_on(root, setting.command).stdout)
+    run_on(root, setting.command)
     assert (Jetson(str(root)).facts(local).platform["power_mode"], limit.read_text()) == ("MAXN_SUPER", "1728000\n")
     run_on(root, setting.undo)
     assert (Jetson(str(root)).facts(local).platform["power_mode"], limit.read_text()) == ("25W", "1344000\n")
@@ -179,27 +178,8 @@ def test_a_mode_that_the_module_does_not_have_is_refused_with_those_it_has(tree:
 def test_a_mode_that_wants_a_reboot_is_not_answered_and_changes_nothing(tree: MakeTree, local: Session) -> None:
     root = tree("jetson-orin-nano")
     done = run_on(root, power_mode_setting(gather(local, [MODE_CONF], MODE_COMMANDS, str(root)), "7W").command)
-    assert needs_reboot(done.stdout)
+    assert "reboot" in done.stdout.lower()
     assert Jetson(str(root)).facts(local).platform["power_mode"] == "25W"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "NVPM WARN: Golden image context is already created\n"
-        "NVPM WARN: Reboot required for changing to this power mode: 0\n"
-        "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:\n",
-        "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm:\nNVPM ERROR: bad input!",
-        "NVPM WARN: Reboot required for changing to this power mode: 3\n",
-    ],
-)
-def test_prompts_for_a_reboot_are_recognized(text: str) -> None:
-    assert needs_reboot(text)
-
-
-@pytest.mark.parametrize("text", ["", "NV Power Mode: MAXN\n0\n", "NVPM WARN: fan mode is not set!\n"])
-def test_other_words_of_nvpmodel_are_no_prompt(text: str) -> None:
-    assert not needs_reboot(text)
 
 
 # ---- jetson_clocks
