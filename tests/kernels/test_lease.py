@@ -767,5 +767,5 @@ def test_the_golden_conversation_is_what_the_agent_still_says(board: Board) -> N
         holder.tell(word)
     said = [holder.hear() for _ in golden]
     for record in (*golden, *said):
-        record.update(t=0, pid=0, affinity=[])
+        record.update(t=0, pid=0, timer_ns=0, affinity=[])
     assert said == golden
