@@ -25,7 +25,6 @@ from harness.ab_test import (
     ask,
     pilot_components,
     planned_from,
-    worse,
 )
 from harness.artifact import Artifact
 from harness.disturb import Disturbance, disturbed
@@ -33,7 +32,7 @@ from harness.measurement import Measurement
 from harness.probes.latency import Phase
 from harness.stats.paired import MIN_BLOCKS, Paired, paired
 from harness.stats.planning import Plan
-from harness.verdict import Verdict, judge
+from harness.verdict import Verdict, judge, worst
 
 NOMINAL = 0.05
 STAND_IN = Watch(
@@ -142,7 +141,7 @@ def pairs_of(answers: Answers, phase: Phase, blocks: int) -> Iterator[Pair]:
     for start in range(0, len(found) - blocks + 1, blocks):
         launches = slice(2 * start, 2 * (start + blocks))
         both = [judge(_part(side[phase], launches)) for side in (answers.a, answers.b)]
-        yield Pair(paired(found[start : start + blocks], resamples=2), worse(both))
+        yield Pair(paired(found[start : start + blocks], resamples=2), worst(both))
 
 
 def _watch(found: Watch | None, hertz: float) -> Watch:

@@ -10,7 +10,7 @@ The pilot only plans: its launches are not among those that decide, so that no t
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -25,11 +25,12 @@ from harness.progress import Progress
 from harness.scheduler import DeviceWork, run_jobs
 from harness.session_protocol import Rules
 from harness.station import Station
+from harness.stats.compare import MDE
 from harness.stats.launches import estimate
 from harness.stats.paired import Block, Paired, paired
 from harness.stats.planning import MIN_ITERATIONS, Components, Plan, pilot, plan
 from harness.store import Store
-from harness.verdict import Verdict, judge
+from harness.verdict import Verdict, judge, worst
 
 PILOT_BLOCKS = 4
 PILOT_ITERATIONS = 10
@@ -110,7 +111,8 @@ def ab_test(arena: Arena, a: Side, b: Side, workload: Workload, effect: float = 
     components = pilot_components(first, "decode")
     planned = planned_from(first, components, effect)
     second = ask(arena, a, b, workload, planned.blocks, planned.iterations, "test", seed + 1)
-    return AbTest(planned, components, {phase: _difference(second, phase) for phase in PHASES})
+    mde = min(MDE, math.log1p(effect) / 2)
+    return AbTest(planned, components, {phase: _difference(second, phase, mde) for phase in PHASES})
 
 
 def ask(
@@ -158,17 +160,10 @@ def planned_from(answers: Answers, components: Components, effect: float, max_bl
     )
 
 
-def _difference(answers: Answers, phase: Phase) -> Difference:
-    found = paired(answers.blocks(phase))
+def _difference(answers: Answers, phase: Phase, mde: float) -> Difference:
+    found = paired(answers.blocks(phase), mde)
     both = [judge(side[phase]) for side in (answers.a, answers.b)]
-    return Difference(phase, found, _ms(answers.a[phase]), _ms(answers.b[phase]), worse(both))
-
-
-def worse(verdicts: Sequence[Verdict]) -> Verdict:
-    """The worst status, with all reasons."""
-    order = ("invalid", "suspect", "valid")
-    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
-    return Verdict(min((verdict.status for verdict in verdicts), key=order.index), tuple(reasons))
+    return Difference(phase, found, _ms(answers.a[phase]), _ms(answers.b[phase]), worst(both))
 
 
 def _job(arena: Arena, side: Side, workload: Workload, blocks: int, iterations: int, part: str) -> Job:

@@ -16,6 +16,7 @@ from harness.probes.latency import is_sustained
 from harness.stats.compare import MDE, compare
 from harness.store import Run, Store, StoredMeasurement
 from harness.tables import View, device_names
+from harness.verdict import judge, worst
 
 Verdict = Literal["slower", "faster", "worse", "better", "same", "undecided", "unlike"]
 REGRESSIONS = frozenset({"slower", "worse"})
@@ -29,7 +30,9 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Difference:
-    """`ratio` is new / base with its 95 % interval (NaN where there is none); above 1 is worse for every metric.
+    """`ratio` is new / base with its interval (NaN where there is none); above 1 is worse for every metric.
+
+    All intervals of a comparison hold together with 95 %: equal runs are found different in one of 20 cases at most.
 
     `unlike`: the runs asked different things (another prefill, other threads, another text) or under other conditions,
     named in `differs_in`: no ratio means anything.
@@ -43,6 +46,8 @@ class Difference:
     high: float
     verdict: Verdict
     differs_in: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+    """What the verdicts of the two measurements say against them."""
 
     @property
     def regression(self) -> bool:
@@ -67,7 +72,8 @@ def compare_runs(store: Store, base: Run, new: Run, allow: Iterable[str] = ()) -
     _refuse_virtual(store, base, new)
     if not common:
         raise UsageError(f"runs {base.run_id} and {new.run_id} have no device and model in common")
-    found = [_difference(key, before[key], after[key], allowed) for key in common]
+    times = sum(key[2] != "perplexity" and not _unlike(key, before[key], after[key], allowed) for key in common)
+    found = [_difference(key, before[key], after[key], allowed, max(times, 1)) for key in common]
     if all(one.verdict == "unlike" for one in found):
         differ = sorted({name for key in common for name in _unlike(key, before[key], after[key], allowed)})
         raise UsageError(
@@ -133,23 +139,26 @@ def _unlike(key: Key, base: _Answer, new: _Answer, allowed: frozenset[str]) -> l
     """Names of what differs and is not allowed to. Scores depend on the question alone."""
     asked = _differing(base.question, new.question)
     around = [] if key[2] == "perplexity" else _differing(base.conditions, new.conditions)
-    return sorted({*asked, *around} - allowed)
+    return sorted({*asked, *(set(around) - allowed)})
 
 
 def _differing(base: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [name for name in base.keys() | new.keys() if base.get(name) != new.get(name)]
 
 
-def _difference(key: Key, base: _Answer, new: _Answer, allowed: frozenset[str]) -> Difference:
+def _difference(key: Key, base: _Answer, new: _Answer, allowed: frozenset[str], comparisons: int) -> Difference:
     if unlike := _unlike(key, base, new, allowed):
         return Difference(*key, math.nan, math.nan, math.nan, "unlike", tuple(unlike))
     if key[2] == "perplexity":
         return _perplexity_difference(key, base.measurement, new.measurement)
-    found = compare(base.measurement.launches, new.measurement.launches)
+    doubt = worst([judge(base.measurement), judge(new.measurement)])
+    if doubt.status == "invalid":
+        return Difference(*key, math.nan, math.nan, math.nan, "undecided", doubts=doubt.reasons)
+    found = compare(base.measurement.launches, new.measurement.launches, comparisons=comparisons)
     verdict: Verdict = "slower" if found.increased else "faster" if found.decreased else "same"
     if found.decision == "undecided":
         verdict = "undecided"
-    return Difference(*key, found.ratio, found.low, found.high, verdict)
+    return Difference(*key, found.ratio, found.low, found.high, verdict, doubts=doubt.reasons)
 
 
 def _perplexity_difference(key: Key, base: Measurement, new: Measurement) -> Difference:

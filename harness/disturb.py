@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Literal
 
-from harness.errors import UsageError
+from harness.errors import InfrastructureError, UsageError
 
 Disturbance = Literal["none", "drift", "neighbour", "throttle"]
 DISTURBANCES: tuple[Disturbance, ...] = ("none", "drift", "neighbour", "throttle")
@@ -34,9 +34,12 @@ def disturbed(kind: Disturbance, cpus: Sequence[int], period_s: float) -> Iterat
         return
     if not cpus:
         raise UsageError("a disturbance needs to know where the work runs: set a placement, such as `cpus=0`")
-    children = [_start(kind, cpu, period_s) for cpu in cpus]
+    children: list[subprocess.Popen[bytes]] = []
     try:
+        children += [_start(kind, cpu, period_s) for cpu in cpus]
         yield
+        if any(child.poll() is not None for child in children):
+            raise InfrastructureError(f"what should disturb this machine ({kind}) ended early: it was not disturbed")
     finally:
         for child in children:
             child.terminate()

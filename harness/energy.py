@@ -24,7 +24,7 @@ import numpy as np
 from devices.power.trace import PowerTrace, rail_trace, watts
 from devices.power.watch import Watch
 from harness.measurement import Measurement
-from harness.meter import metered, only_row
+from harness.meter import DIFFER, metered, only_row
 from harness.stats.energy import (
     MAX_IDLE_CHANGE,
     Curve,
@@ -145,7 +145,8 @@ def _idles(idle: Iterable[Sequence[Measurement]], watch: Watch) -> list[Idle | U
     for raw in idle:
         spans = only_row(raw, "span")
         for span, trace in zip(spans.launches, traces(raw, watch), strict=True):
-            found.append(_idle(_total(watch, trace), _pairs(span)))
+            session = spans.launch_contexts()[0].get("session", "")
+            found.append(_idle(_total(watch, trace), _pairs(span), session))
     return found
 
 
@@ -156,11 +157,11 @@ def idle_watts(idle: Iterable[Sequence[Measurement]], watch: Watch) -> float | s
     return unknown[0] if unknown else fmean(one.watts for one in found if isinstance(one, Idle))
 
 
-def _idle(total: _Total | Unknown, spans: Spans) -> Idle | Unknown:
+def _idle(total: _Total | Unknown, spans: Spans, session: str) -> Idle | Unknown:
     if isinstance(total, Unknown):
         return total
     taken = total.spent(spans)
-    return taken if isinstance(taken, Unknown) else Idle((spans[0][0] + spans[-1][1]) / 2, taken.watts)
+    return taken if isinstance(taken, Unknown) else Idle((spans[0][0] + spans[-1][1]) / 2, taken.watts, session)
 
 
 def _derived(
@@ -172,9 +173,21 @@ def _derived(
 ) -> list[Measurement]:
     if not len(spans.launches) == len(work.launches) == len(totals):
         raise ValueError(f"expected rows of one job, found {len(spans.launches)} and {len(totals)} launches")
+    sessions = [context.get("session", "") for context in spans.launch_contexts()]
     launches = [
-        _launch(i, totals[i], _pairs(spans.launches[i]), sum(work.launches[i]), idles) for i in range(len(totals))
+        _launch(i, totals[i], _pairs(spans.launches[i]), sum(work.launches[i]), idles, sessions[i])
+        for i in range(len(totals))
     ]
+    disagreeing = next((one.reason for one in launches if isinstance(one, Unknown) and DIFFER in one.reason), None)
+    if disagreeing:
+        # One launch is enough: whose clocks were apart once, was not checked by the others.
+        about = _about(watch) | {"clocks_disagree": True}
+        return [
+            Measurement(
+                spans.job_key, metric, unit.format(work.unit), spans.subject, context=about, error=f"n/a: {disagreeing}"
+            )
+            for metric, unit, _, _ in _QUANTITIES
+        ]
     good = [one for one in launches if isinstance(one, _Launch)]
     reasons = [_told(launches)] if len(good) < len(launches) else []
     reasons += [f"idle: {one.reason}" for one in idles if isinstance(one, Unknown)]
@@ -191,14 +204,20 @@ def _told(launches: Sequence[_Launch | Unknown]) -> str:
 
 
 def _launch(
-    number: int, total: _Total | Unknown, spans: Spans, units: float, idles: Sequence[Idle | Unknown]
+    number: int,
+    total: _Total | Unknown,
+    spans: Spans,
+    units: float,
+    idles: Sequence[Idle | Unknown],
+    session: str,
 ) -> _Launch | Unknown:
+    """Idle power is that of the same session: after a restart of the device its clock begins anew."""
     if isinstance(total, Unknown):
         return total
     found = total.spent(spans, units)
     if isinstance(found, Unknown):
         return found
-    known = [idle for idle in idles if isinstance(idle, Idle)]
+    known = [idle for idle in idles if isinstance(idle, Idle) and idle.session == session]
     before = max((idle for idle in known if idle.seconds <= spans[0][0]), key=lambda one: one.seconds, default=None)
     after = min((idle for idle in known if idle.seconds >= spans[-1][1]), key=lambda one: one.seconds, default=None)
     subtracted = idle_joules(before, after, spans) if before or after else None

@@ -64,6 +64,11 @@ class Held:
         return self._lease
 
     @property
+    def lost(self) -> str:
+        """Why the device is not ours any more; empty while it is, and after an orderly end."""
+        return self._lost
+
+    @property
     def environment(self) -> Mapping[str, str]:
         return {"BENCH_LEASE": f"{self._lease.fence}:{self._path}"}
 
@@ -102,7 +107,7 @@ class Held:
             with suppress(ConnectionLost, TimeoutError):
                 while True:
                     self._conversation.receive(ANSWER_S)
-            return [f"{one['what']}: {one['reason']}" for one in failed]
+            return [f"{one.get('what')}: {one.get('reason')}"[:300] for one in failed if isinstance(one, dict)]
         except (LeaseLost, DeviceError, InfrastructureError) as error:
             return [str(error)]
         finally:
@@ -260,7 +265,8 @@ def read_event(conversation: Conversation, timeout_s: float) -> dict[str, Any]:
         except TimeoutError as error:
             raise InfrastructureError(f"the agent's lease gave no answer within {timeout_s:g} s") from error
         kind = line.get("type") if isinstance(line, dict) else None
-        if kind == "lease" and isinstance(line.get("event"), str):
+        stamped = isinstance(line, dict) and isinstance(line.get("t"), int) and 0 <= line["t"] < 1 << 63
+        if kind == "lease" and isinstance(line.get("event"), str) and stamped:
             return dict(line)
         if kind != "hello":
             raise InfrastructureError(f"the agent's lease answered {str(line)[:300]}")

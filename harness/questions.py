@@ -40,8 +40,8 @@ class Questions:
         return [*self._energy(station, model, "prefill"), *self._energy(station, model, "decode")]
 
     def _energy(self, station: Station, model: Model, phase: Phase) -> list[Job]:
-        """Of one phase, with a single token of the other: in turns they would be too short for most sensors."""
-        prefill, decode = (self.suite.prefill, 1) if phase == "prefill" else (1, self.suite.decode)
+        """Of one phase alone (decoding begins with one token): in turns they would be too short for most sensors."""
+        prefill, decode = (self.suite.prefill, 0) if phase == "prefill" else (1, self.suite.decode)
         work = self._llm(station, model, self.suite.energy_launches, prefill, decode)
         job = station.powered(work, self.suite.energy_ms, phase) if self.suite.energy else None
         return [] if job is None else [self._of_this_run(job)]

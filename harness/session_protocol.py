@@ -20,10 +20,8 @@ from statistics import median
 from typing import Any
 
 from devices.doctor import checks
-from devices.errors import DeviceError
 from devices.session import Session
 from harness.energy import idle_watts
-from harness.errors import BenchError
 from harness.golden_model import GoldenModel, golden_model_job
 from harness.health import GOLDEN_EVERY, Finding, assess_scores, forgiven, golden_job, golden_scores
 from harness.hold import Held, set_mode, steady
@@ -138,10 +136,14 @@ class SessionProtocol:
                 note.failed("; ".join(failed))
         self._judge()
 
-    def abandon(self, reason: str) -> None:
-        """No orderly end: the device restores itself, and nobody watches it do so."""
+    def abandon(self, reason: str, failed: Sequence[str]) -> None:
+        """No orderly end, for `reason`; `failed` could not be restored. A device that was lost restores itself."""
         with self._step("restore") as note:
-            note.failed(f"not watched, the device restores itself: {reason}")
+            note.data["ended"] = reason
+            if self._held.lost:
+                note.failed(f"not watched, the device restores itself: {reason}")
+            elif failed:
+                note.failed("; ".join(failed))
         self._judge()
 
     def fixed_cost_s(self) -> float:
@@ -285,8 +287,8 @@ class SessionProtocol:
         note, start = Note(), time.monotonic()
         try:
             yield note
-        except (BenchError, DeviceError) as error:
-            note.failed(str(error))
+        except BaseException as error:
+            note.failed(str(error) or type(error).__name__)
             raise
         finally:
             seconds = time.monotonic() - start

@@ -5,22 +5,28 @@ verify(store, run_id)               # offline, whenever: [] when every number an
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
 import numpy as np
 
 from harness.consumption import consumption
+from harness.energy import idle_watts
 from harness.errors import UsageError
+from harness.health import is_golden
 from harness.job import canonical_json
 from harness.measurement import RAW_METRICS, Measurement
+from harness.probes.watch import power_source
 from harness.records import KINDS
 from harness.stats.launches import Estimate, estimate
 from harness.stats.windows import mean_over_windows, perplexity
-from harness.store import Store
+from harness.store import Store, StoredMeasurement
+from harness.store.sessions import SessionRecord
 from harness.store.summaries import Summary
-from harness.verdict import judge
+from harness.verdict import judge, session_reasons
 
 Key = tuple[str, str, str]
 """(job key, metric, subject as canonical JSON)"""
@@ -54,11 +60,13 @@ def verify(store: Store, run_id: str) -> list[Mismatch]:
             "`bench resume` finishes it"
         )
     computed = {_key(one): one for one in _computed(store, run_id)}
-    return [
+    numbers = [
         mismatch
         for key in dict.fromkeys((*published, *computed))
         for mismatch in _compared(published.get(key), computed.get(key))
     ]
+    stored = store.measurements(run_id=run_id)
+    return numbers + [mismatch for session in store.sessions(run_id) for mismatch in _session(session, stored)]
 
 
 def summarize(measurement: Measurement) -> dict[str, Any]:
@@ -93,9 +101,44 @@ OVER_WINDOWS: Mapping[str, Callable[[Sequence[float], int], Estimate]] = {
 def _computed(store: Store, run_id: str) -> Iterator[Summary]:
     measured = store.measurements(run_id=run_id)
     for stored in (*measured, *consumption(measured)):
-        if stored.job.probe not in KINDS:
+        # Golden launches of other runs belong to the same job; what they say is in the steps of sessions.
+        if stored.job.probe not in KINDS and not is_golden(stored.job):
             measurement = stored.measurement
             yield Summary(measurement.job_key, measurement.metric, measurement.subject, summarize(measurement))
+
+
+def _session(session: SessionRecord, stored: Sequence[StoredMeasurement]) -> Iterator[Mismatch]:
+    """What the steps of a session say of the golden kernel, of idle power and of its verdict, against the launches."""
+    rows = {step.name: {**step.data, "outcome": step.outcome} for step in session.steps}
+    unclaimed: dict[str, Counter[float]] = {}
+    for name, step in rows.items():
+        if "ns" in step:
+            left = unclaimed.setdefault(step["job"], _golden_times(step["job"], session.session_id, stored))
+            left.subtract(step["launches_ns"])
+            known = all(left[time] >= 0 for time in step["launches_ns"])
+            yield from _differs(session, name, step["ns"], median(step["launches_ns"]) if known else None)
+        if "watts" in step:
+            idle = [s for s in stored if s.job.key == step["job"]]
+            found = idle_watts([[s.measurement for s in idle]], power_source(idle[0].job)) if idle else None
+            yield from _differs(session, name, step["watts"], found)
+    if "verdict" in rows:
+        yield from _differs(session, "verdict", rows["verdict"].get("reasons"), list(session_reasons(rows)))
+
+
+def _golden_times(job_key: str, session_id: str, stored: Sequence[StoredMeasurement]) -> Counter[float]:
+    """Medians of the launches of a golden job in one session, with how many have each."""
+    found = [s.measurement for s in stored if s.job.key == job_key and s.measurement.metric == "latency"]
+    return Counter(
+        median(values)
+        for measurement in found
+        for context, values in zip(measurement.launch_contexts(), measurement.launches, strict=True)
+        if context.get("session") == session_id
+    )
+
+
+def _differs(session: SessionRecord, step: str, published: Any, computed: Any) -> Iterator[Mismatch]:
+    if canonical_json([published]) != canonical_json([computed]):
+        yield Mismatch("", step, {"session": session.session_id}, "step", published, computed)
 
 
 def _digest(measurement: Measurement) -> str:

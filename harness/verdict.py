@@ -1,7 +1,7 @@
 """Verdict: whether a measurement can be trusted. Computed from raw samples and context, so it can be computed again."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, Literal
@@ -52,6 +52,13 @@ def judge(measurement: Measurement) -> Verdict:
     return Verdict("suspect" if doubts else "valid", tuple(doubts))
 
 
+def worst(verdicts: Sequence[Verdict]) -> Verdict:
+    """The worst status, with all reasons."""
+    order: tuple[Status, ...] = ("invalid", "suspect", "valid")
+    reasons = dict.fromkeys(reason for verdict in verdicts for reason in verdict.reasons)
+    return Verdict(min((verdict.status for verdict in verdicts), key=order.index), tuple(reasons))
+
+
 def _failed(measurement: Measurement) -> bool:
     return measurement.error is not None and not measurement.error.startswith(NOT_KNOWN)
 
@@ -61,8 +68,7 @@ def _not_known(measurement: Measurement) -> bool:
 
 
 def _clocks_disagree(measurement: Measurement) -> bool:
-    error = measurement.error or ""
-    return error.startswith(NOT_KNOWN) and "estimates of the clocks differ" in error
+    return bool(measurement.context.get("clocks_disagree"))
 
 
 def _no_samples(measurement: Measurement) -> bool:
@@ -76,7 +82,8 @@ def _non_finite(measurement: Measurement) -> bool:
 
 
 def _non_positive(measurement: Measurement) -> bool:
-    return _timed(measurement) and any(value <= 0 for launch in measurement.launches for value in launch)
+    timed = measurement.unit in TIMED_UNITS
+    return timed and any(value <= 0 for launch in measurement.launches for value in launch)
 
 
 def _too_few(measurement: Measurement) -> bool:

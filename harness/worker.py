@@ -129,7 +129,6 @@ class Worker:
         self._missing = {job.key: settings.store.missing(job) for job in self._jobs}
         self._total = sum(max(job.launches, 1) for job in self._jobs)
         self._done = 0
-        self._extended: set[str] = set()
         self._until_golden = 0
 
     def run(self, stop: threading.Event) -> None:
@@ -151,6 +150,9 @@ class Worker:
         """Whether the job is answered; counts what is already there."""
         missing = self._missing[job.key]
         self._done += job.launches - missing
+        if missing == 0:
+            self._extend(job)
+            missing = self._missing[job.key]
         if missing == 0:
             self._settings.store.link_run(self._settings.run_id, job)
             self._settle(job, "skipped")
@@ -176,7 +178,9 @@ class Worker:
         try:
             self._try(job, stop)
         except BenchError as error:
-            self._settle(job, "failed", error)
+            # Launches that only make it more precise are not what it was asked for.
+            answered = self._settings.store.missing(job) == 0
+            self._settle(job, "measured" if answered else "failed", None if answered else error)
             return True
         self._missing[job.key] -= 1
         self._done += 1
@@ -188,13 +192,14 @@ class Worker:
         return self._missing[job.key] == 0
 
     def _extend(self, job: Job) -> None:
-        """The launches so far are the pilot: once, as many are added as the wanted precision takes."""
-        if "precision" not in job.params or job.key in self._extended:
+        """The launches that were asked for are the pilot: as many are added as the wanted precision takes."""
+        if "precision" not in job.params:
             return
-        self._extended.add(job.key)
-        stored = self._settings.store.measurements(job_keys=[job.key], metric="latency")
-        wanted = [launches_for(s.measurement.launches, job.params["precision"]) for s in stored]
-        more = min(max(wanted, default=0), job.params["max_launches"]) - job.launches
+        found = [
+            s.measurement.launches for s in self._settings.store.measurements(job_keys=[job.key], metric="latency")
+        ]
+        wanted = max((launches_for(each[: job.launches], job.params["precision"]) for each in found), default=0)
+        more = min(wanted, job.params["max_launches"]) - max(map(len, found), default=0)
         self._missing[job.key] = max(more, 0)
         self._total += max(more, 0)
 
@@ -319,6 +324,10 @@ class Worker:
             # What cannot be prepared as the inventory wants it is asked nothing at all.
             self._disconnect(str(error))
             raise
+        except BenchError as error:
+            # Nothing is measured in half a session: the next attempt begins a new one.
+            self._release(str(error))
+            raise
         self._until_golden = self._settings.rules.golden_every if self._settings.rules.golden_launches else 0
         if self._protocol.golden is not None:
             self._note_health(self._protocol.golden)
@@ -326,28 +335,33 @@ class Worker:
     def _close(self) -> None:
         """The orderly end: what belongs after the launches. Nothing measured is lost if it fails."""
         self._collect()
-        protocol, self._protocol = self._protocol, None
+        protocol = self._protocol
         if protocol is None:
             return
-        with suppress(BenchError, DeviceError):
+        try:
             protocol.close()
-        self._held = None
+            self._held = self._protocol = None
+        except (BenchError, DeviceError) as error:
+            self._release(str(error))
         self._tell("session", protocol.asked, protocol.summary())
         if protocol.golden is not None:
             self._note_health(protocol.golden)
 
     def _disconnect(self, reason: str) -> None:
-        if self._held is not None:
-            self._held.end()
-        if self._protocol is not None:
-            self._protocol.abandon(reason)
-        self._held = self._protocol = None
+        self._release(reason)
         if self._session is not None:
             # The connection may be the very thing that broke.
             with suppress(DeviceError, OSError):
                 self._session.close()
         self._session = None
         self._paths = {}
+
+    def _release(self, reason: str) -> None:
+        """Give the device back without the steps that belong after the launches; `reason` says why."""
+        failed = self._held.end() if self._held is not None else []
+        if self._protocol is not None:
+            self._protocol.abandon(reason, failed)
+        self._held = self._protocol = None
 
     def _deploy(self, session: Session, job: Job) -> dict[str, str]:
         for sha256 in job.artifacts.values():

@@ -36,6 +36,7 @@ windows: 6
 sensitivity_windows: 2
 calibration_windows: 2
 launches: 2
+max_launches: 2
 iterations: 2
 prefill: 8
 decode: 4

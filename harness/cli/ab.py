@@ -57,7 +57,7 @@ def compare_models(
         _plan_line(found),
         f"database  {out / 'results.sqlite'}  (run {arena.run_id})",
     )
-    if any(one.found.increased for one in found.differences.values()):
+    if any(one.found.increased and one.verdict.status != "invalid" for one in found.differences.values()):
         raise typer.Exit(REGRESSION)
 
 
@@ -130,8 +130,8 @@ def _arena(device: str, out: Path, inventory: Path | None, config: dict[str, Any
         state = "interrupted"
         raise Interrupted(f"stopped; what was measured is stored as run {run_id}, and decides nothing") from None
     finally:
-        publish(store, run_id)
         store.end_run(run_id, state)
+        publish(store, run_id)
         for session in store.sessions(run_id):
             cost = sum(step.seconds for step in session.steps)
             say(f"  session {session.session_id}: its protocol took {cost:.1f} s")

@@ -14,6 +14,7 @@ from harness.errors import InvalidMeasurement, UsageError
 
 if TYPE_CHECKING:
     from harness.comparison import Difference
+    from harness.store import Store
 
 REGRESSION = 1
 
@@ -82,8 +83,17 @@ def _compare_runs(base: str, new: str, allow: Sequence[str], out: Path, json: bo
         raise typer.Exit(REGRESSION)
 
 
+def _last_published(store: "Store") -> str:
+    """The latest run of any kind that shows numbers."""
+    for run in reversed(store.runs()):
+        if store.published(run.run_id):
+            return run.run_id
+    raise UsageError(f"{store.url}: no run has published anything yet; measure with `bench`")
+
+
 def _said(one: "Difference") -> str:
-    return one.verdict + (f" in {', '.join(one.differs_in)}" if one.differs_in else "")
+    more = f" in {', '.join(one.differs_in)}" if one.differs_in else ""
+    return one.verdict + more + (f" ({', '.join(one.doubts)})" if one.doubts else "")
 
 
 def verify(run: options.RunId = "last", out: options.Out = Path("site"), json: options.Json = False) -> None:
@@ -92,7 +102,7 @@ def verify(run: options.RunId = "last", out: options.Out = Path("site"), json: o
     from harness.summary import verify as differences
 
     store = campaign.open_store(out, must_exist=True)
-    found = store.run(run) if run != campaign.LAST else campaign.find_run(store, run)
+    found = store.run(run if run != campaign.LAST else _last_published(store))
     wrong = differences(store, found.run_id)
     count = len(store.published(found.run_id))
     rows = [

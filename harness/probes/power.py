@@ -50,6 +50,9 @@ def energy_job(
     more |= {"of": of} if of else {}
     job = Job(work.device, "energy", work.artifacts, {**work.params, **more})
     _check_single(job)
+    alone = {"prefill": ("decode", 0), "decode": ("prefill", 1)}
+    if of and work.params[alone[of][0]] != alone[of][1]:
+        raise UsageError(f"the energy of {of} alone needs {alone[of][0]}={alone[of][1]}, found {work.params}")
     return job
 
 
@@ -167,7 +170,8 @@ def _all_as(job: Job, phase: str, lines: Sequence[LlmLine]) -> list[Measurement]
     """One window of all passes as the work of one phase, where the other has a single token: long enough to be seen."""
     line = next(line for line in lines if line.phase == phase)
     edges = sorted(at for each in lines for span in each.spans or () for at in span)
-    made = line.tokens * len(line.ns)
+    # The single token that is prefilled before a decode is computed as any decoded one, and counts as one.
+    made = (line.tokens + (len(lines) > 1)) * len(line.ns)
     return [
         _spans(job, phase_subject(line), [(edges[0], edges[-1])]),
         _work(job, phase_subject(line), "token", [made]),

@@ -67,10 +67,11 @@ class Spent:
 
 @dataclass(frozen=True)
 class Idle:
-    """Mean power of a device that does nothing, around a moment."""
+    """Mean power of a device that does nothing, around a moment of a session."""
 
     seconds: float
     watts: float
+    session: str = ""
 
 
 def integral(seconds: ArrayLike, watts: ArrayLike, begin: ArrayLike, end: ArrayLike) -> Curve:

@@ -41,12 +41,8 @@ def add(connection: Connection, run_id: str, summaries: Sequence[Summary]) -> No
 
 def of_run(connection: Connection, run_id: str) -> list[Summary]:
     columns = schema.summaries.c
-    last = (
-        select(func.max(columns.id))
-        .where(columns.run_id == run_id)
-        .group_by(columns.job_key, columns.metric, columns.subject)
-    )
-    query = select(schema.summaries).where(columns.id.in_(last)).order_by(columns.id)
+    last = select(func.max(columns.created)).where(columns.run_id == run_id).scalar_subquery()
+    query = select(schema.summaries).where(columns.run_id == run_id, columns.created == last).order_by(columns.id)
     return [
         Summary(row["job_key"], row["metric"], json.loads(row["subject"]), json.loads(row["summary"]))
         for row in connection.execute(query).mappings()

@@ -79,7 +79,7 @@ Error parse_llm(Arguments* arguments, LlmOptions* options) {
     } else if (arguments->is("--prefill")) {
       options->prefill = static_cast<int>(arguments->integer(1, kMaxTokens));
     } else if (arguments->is("--decode")) {
-      options->decode = static_cast<int>(arguments->integer(1, kMaxTokens));
+      options->decode = static_cast<int>(arguments->integer(0, kMaxTokens));
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
     } else if (arguments->is("--min-ms")) {
@@ -127,7 +127,7 @@ Error run_llm(Arguments* arguments) {
   watch.stop();
   tell_cpus(pool.cpus());
   report("prefill", options.prefill, pool.size(), first.prefill, prefills, options.watch.any());
-  report("decode", options.decode, pool.size(), first.decode, decodes, options.watch.any());
+  if (options.decode > 0) report("decode", options.decode, pool.size(), first.decode, decodes, options.watch.any());
   watch.report();
   return {};
 }

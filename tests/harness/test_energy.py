@@ -257,6 +257,10 @@ def test_any_steady_load_is_right_to_one_percent(busy: float, idle: float, secon
     ]
     idles = [idle_rows(watch, at, lambda t: [idle * 1e3]) for at in (50, 200)]
     found = by_metric(derive(raw, watch, idles))
+    if not found["energy"].launches:
+        # A step that is large against the power leaves too much open at the edges of a short window.
+        assert (found["energy"].error or "").startswith("n/a") and abs(busy - idle) > busy
+        return
     assert found["energy"].launches[0][0] * tokens == pytest.approx(busy * seconds, rel=0.01)
     net, error = (busy - idle) * seconds, 0.01 * (busy + idle) * seconds
     assert found["net_energy"].launches[0][0] * tokens == pytest.approx(net, abs=error)

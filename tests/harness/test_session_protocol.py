@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from devices.device import Device
-from devices.errors import ConnectionLost
+from devices.errors import CommandTimeout, ConnectionLost
 from devices.session import Session
 from devices.transport.base import Completed, OnLine
 from devices.transport.local import LocalTransport
@@ -72,7 +72,7 @@ def test_a_connection_that_breaks_leaves_a_session_that_says_so_and_the_next_one
     cables = iter([Cable(lives=3), Cable(lives=99)])
     first = run(open_session=lambda device: Session(device, next(cables)))
     assert first.steps[-2].name == "restore"
-    assert "the cable came out" in first.steps[-2].data["reason"]
+    assert "the cable came out" in first.steps[-2].data["ended"]
     _, second = store.sessions(first.run_id)
     assert [step.name for step in second.steps] == ORDER
     (asked,) = (s for s in store.measurements() if not s.job.params.get("golden"))
@@ -155,3 +155,31 @@ def test_a_device_that_computes_something_else_is_asked_nothing(
     assert step is not None
     assert (outcome.status, step.outcome) == (("measured", "done") if sound else ("failed", "failed"))
     assert store.health("a").state == ("unknown" if sound else "quarantined")
+
+
+def test_what_breaks_after_the_last_launch_gives_the_device_back(
+    store: Store, agent: Artifact, local_device: Callable[[str], Device], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only the snapshot at the end fails; the same harness measures the device again at once."""
+    shots = iter([*[Session.snapshot] * 6, None])
+
+    def snapshot(session: Session) -> object:
+        take = next(shots, Session.snapshot)
+        if take is None:
+            raise CommandTimeout("it hangs")
+        return REAL(session)
+
+    monkeypatch.setattr(Session, "snapshot", snapshot)
+    run_id = store.begin_run("a", "bench", {})
+    rules = replace(QUICK, golden_launches=0)
+    for case in ("w4a8:8x32:1", "w2a8:8x32:1"):
+        work = DeviceWork(local_device("a"), (mm_job({"machine": "a"}, agent.sha256, [case], launches=2),))
+        (outcome,) = run_jobs([work], store, run_id, [agent], retry_pause_s=0, rules=rules)
+        assert outcome.status == "measured"
+    first, second = store.sessions(run_id)
+    assert [step.name for step in first.steps][-3:] == ["snapshot_after", "restore", "verdict"]
+    assert "it hangs" in first.steps[-2].data["ended"]
+    assert second.steps[-2].outcome == "done"
+
+
+REAL = Session.snapshot

@@ -104,7 +104,11 @@ ENERGY = Measurement(
     ("change", "status", "code"),
     [
         ({"error": "n/a: 3 samples in a span, expected 10", "launches": ()}, "invalid", "not_known"),
-        ({"error": "n/a: two estimates of the clocks differ: 1 and 2 s", "launches": ()}, "invalid", "clock_offset"),
+        (
+            {"error": "n/a: two estimates differ", "launches": (), "context": {"clocks_disagree": True}},
+            "invalid",
+            "clock_offset",
+        ),
         ({"context": ENERGY.context | {"resolution_w": 0.4}}, "suspect", "coarse_sensor"),
         (
             {"context": QUIET | {"session_steps": {"idle_before": {"watts": 3.0}, "idle_after": {"watts": 3.3}}}},

@@ -82,7 +82,9 @@ def test_rounding_errs_by_at_most_half_a_scale_inside_the_range_and_one_at_its_s
     scale = primitives.spread(quantized.scales, quantized.scheme, columns)
     error = (primitives.dequantize(quantized) - weight).abs()
     inside = weight / scale <= 2 ** (bits - 1) - 0.5
-    assert (error <= scale.abs() * torch.where(inside, 0.5, 1.0) * 1.001).all()
+    # The scale itself is rounded to 11 bits, which moves the largest code by this part of a scale.
+    rounded = 2.0 ** (bits - 1) * 2.0**-11
+    assert (error <= scale.abs() * (torch.where(inside, 0.5, 1.0) * 1.001 + rounded)).all()
 
 
 @given(SEEDS, BITS, st.integers(1, 12), SIZES, GROUPS)
