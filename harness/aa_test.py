@@ -23,6 +23,7 @@ from harness.ab_test import (
     Side,
     Workload,
     ask,
+    counted,
     pilot_components,
     planned_from,
 )
@@ -30,6 +31,7 @@ from harness.artifact import Artifact
 from harness.disturb import Disturbance, disturbed
 from harness.measurement import Measurement
 from harness.probes.latency import Phase
+from harness.stats.compare import MDE
 from harness.stats.paired import MIN_BLOCKS, Paired, paired
 from harness.stats.planning import Plan
 from harness.verdict import Verdict, judge, worst
@@ -131,17 +133,17 @@ def aa_test(arena: Arena, model: Artifact, workload: Workload, course: Course, s
     block_s = first.seconds / PILOT_BLOCKS
     with disturbed(course.disturb, cpus=arena.station.cpus, period_s=blocks * block_s):
         answers = ask(arena, a, b, workload, course.pairs * blocks, course.iterations, "pairs", seed + 1)
-    pairs = list(pairs_of(answers, "decode", blocks))
+    pairs = list(pairs_of(answers, "decode", blocks, counted(course.effect)))
     return AaTest(planned, blocks, pairs, course.slowdown, paired(answers.blocks("decode")))
 
 
-def pairs_of(answers: Answers, phase: Phase, blocks: int) -> Iterator[Pair]:
+def pairs_of(answers: Answers, phase: Phase, blocks: int, mde: float = MDE) -> Iterator[Pair]:
     """Tests of `blocks` blocks each, in order; what is left over at the end is dropped."""
     found = answers.blocks(phase)
     for start in range(0, len(found) - blocks + 1, blocks):
         launches = slice(2 * start, 2 * (start + blocks))
         both = [judge(_part(side[phase], launches)) for side in (answers.a, answers.b)]
-        yield Pair(paired(found[start : start + blocks], resamples=2), worst(both))
+        yield Pair(paired(found[start : start + blocks], mde, resamples=2), worst(both))
 
 
 def _watch(found: Watch | None, hertz: float) -> Watch:

@@ -111,8 +111,13 @@ def ab_test(arena: Arena, a: Side, b: Side, workload: Workload, effect: float = 
     components = pilot_components(first, "decode")
     planned = planned_from(first, components, effect)
     second = ask(arena, a, b, workload, planned.blocks, planned.iterations, "test", seed + 1)
-    mde = min(MDE, math.log1p(effect) / 2)
-    return AbTest(planned, components, {phase: _difference(second, phase, mde) for phase in PHASES})
+    found = {phase: _difference(second, phase, counted(effect)) for phase in PHASES}
+    return AbTest(planned, components, found)
+
+
+def counted(effect: float) -> float:
+    """The smallest |log ratio| that counts as a change where `effect` shall be found."""
+    return min(MDE, math.log1p(effect) / 2)
 
 
 def ask(

@@ -216,7 +216,7 @@ def _aa_shown(found: "AaTest", device: str, disturb: str) -> list[Any]:
     what = f"{found.slowdown:.0%} slower" if found.slowdown else "equal"
     rows = [
         ["look different at the 5 % level", f"{found.rate:.1%}", f"{low:.1%} to {high:.1%}"],
-        ["and by more than 2 %, so that they are called changed", f"{found.declared:.1%}", ""],
+        ["and by so much that `bench compare` calls them changed", f"{found.declared:.1%}", ""],
         ["carry a doubt", f"{found.flagged:.1%}", ", ".join(found.reasons)],
         ["look different without a doubt", f"{found.unflagged_different:.1%}", ""],
     ]
