@@ -240,7 +240,7 @@ def wavering(scene: Scene) -> Measurement:
 
 ITERATIONS, UNIT_NS = 120, 10_000_000
 """A launch of more than a second, in units that many stops fall into."""
-PHASES, PHASE_S = 10, 0.3
+PHASES, PHASE_S = 20, 0.15
 
 
 def half_speed(scene: Scene, seconds: float) -> None:
