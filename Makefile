@@ -1,5 +1,6 @@
 # make bench   install, build the agent, measure the shipped model on this machine
 # make test    install what the tests need, then lint, type-check and test
+# make lab     tests of verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
 # make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
 # make install the virtual environment alone
 
@@ -15,7 +16,7 @@ TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromiu
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
 	xz-utils debian-archive-keyring
 
-.PHONY: bench test lab-full install lint clean
+.PHONY: bench test lab lab-full install lint clean
 
 bench: $(VENV)/.installed
 	$(BIN)/bench build
@@ -25,6 +26,10 @@ test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
 	$(MAKE) lint
 	$(BIN)/python -m pytest
+
+lab: $(VENV)/.installed-test
+	.ci/apt-install $(TEST_PACKAGES)
+	$(BIN)/python -m pytest -m lab
 
 lab-full: $(VENV)/.installed-test
 	.ci/apt-install $(LAB_FULL_PACKAGES)

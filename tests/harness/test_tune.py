@@ -23,6 +23,8 @@ from harness.cli import main
 from harness.cli.tune import folder
 from harness.tune import Kept, Tuning, file_of, holder, look, read
 
+pytestmark = pytest.mark.lab
+
 ROOT = Path(__file__).parents[2]
 GOVERNOR = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 LOWEST = "/sys/devices/system/cpu/cpufreq/policy0/scaling_min_freq"

@@ -19,6 +19,8 @@ from harness.hold import hold
 from harness.progress import Silent
 from harness.store import Store
 
+pytestmark = pytest.mark.lab
+
 USB = "/sys/class/power_supply/usb/online"
 
 

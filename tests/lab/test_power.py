@@ -47,6 +47,8 @@ from harness.store.sessions import SessionRecord
 from harness.summary import publish, verify
 from harness.verdict import judge
 
+pytestmark = pytest.mark.lab
+
 ROOT = Path(__file__).parents[2]
 CASE = "w4a8g32:64x64:1"
 QUICK = Rules(golden_every=0, golden_launches=0, cool_s=0.1, idle_ms=1500)

@@ -175,6 +175,8 @@ def braked(scene: Scene) -> Measurement:
 BRAKE = """
 import os, signal, sys, time
 from contextlib import suppress
+
+pytestmark = pytest.mark.lab
 space = os.readlink(f"/proc/{sys.argv[1]}/ns/pid")
 # As interrupts do: however busy the machine is.
 with suppress(OSError):
