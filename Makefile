@@ -1,6 +1,6 @@
 # make bench   install, build the agent, measure the shipped model on this machine
 # make test    install what the tests need, then lint, type-check and test
-# make lab     tests of verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
+# make lab     tests of faults, verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
 # make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
 # make install the virtual environment alone
 

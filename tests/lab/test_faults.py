@@ -27,6 +27,8 @@ from harness.errors import DeviceBusy, InfrastructureError, LeaseLost
 from harness.hold import hold
 from harness.store import Store
 
+pytestmark = pytest.mark.lab
+
 Bench = Any
 """What the fixture `bench` gives, tests/lab/conftest.py."""
 WaitFor = Callable[..., None]

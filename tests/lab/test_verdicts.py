@@ -32,6 +32,8 @@ from harness.session_protocol import Rules
 from harness.store import Store
 from harness.verdict import REASONS, judge
 
+pytestmark = pytest.mark.lab
+
 CASE = "w4a8g32:64x64:1"
 """Another than the golden one, so that the two are told apart in a list of processes."""
 QUICK = Rules(golden_every=0, golden_launches=1, cool_s=0.1, idle_ms=0)
@@ -175,8 +177,6 @@ def braked(scene: Scene) -> Measurement:
 BRAKE = """
 import os, signal, sys, time
 from contextlib import suppress
-
-pytestmark = pytest.mark.lab
 space = os.readlink(f"/proc/{sys.argv[1]}/ns/pid")
 # As interrupts do: however busy the machine is.
 with suppress(OSError):
