@@ -46,7 +46,7 @@ class Mismatch:
 
 def publish(store: Store, run_id: str) -> list[Summary]:
     """Summarize all that a run measured, and keep it."""
-    found = list(_computed(store, run_id))
+    found = list(_computed(store.measurements(run_id=run_id)))
     store.publish(run_id, found)
     return found
 
@@ -59,13 +59,13 @@ def verify(store: Store, run_id: str) -> list[Mismatch]:
             f"run {run_id} has published nothing: it was not finished, or measured by a bench before 0.2; "
             "`bench resume` finishes it"
         )
-    computed = {_key(one): one for one in _computed(store, run_id)}
+    stored = store.measurements(run_id=run_id)
+    computed = {_key(one): one for one in _computed(stored)}
     numbers = [
         mismatch
         for key in dict.fromkeys((*published, *computed))
         for mismatch in _compared(published.get(key), computed.get(key))
     ]
-    stored = store.measurements(run_id=run_id)
     return numbers + [mismatch for session in store.sessions(run_id) for mismatch in _session(session, stored)]
 
 
@@ -98,8 +98,7 @@ OVER_WINDOWS: Mapping[str, Callable[[Sequence[float], int], Estimate]] = {
 """Metrics of a text; the others are the median of launch medians."""
 
 
-def _computed(store: Store, run_id: str) -> Iterator[Summary]:
-    measured = store.measurements(run_id=run_id)
+def _computed(measured: Sequence[StoredMeasurement]) -> Iterator[Summary]:
     for stored in (*measured, *consumption(measured)):
         # Golden launches of other runs belong to the same job; what they say is in the steps of sessions.
         if stored.job.probe not in KINDS and not is_golden(stored.job):

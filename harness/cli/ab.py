@@ -12,7 +12,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.lab import load_lab
-from harness.cli.output import emit, number, say, seconds, table
+from harness.cli.output import emit, explained, number, say, seconds, table
 from harness.cli.progress import shown_progress
 from harness.errors import Interrupted, UsageError
 
@@ -53,7 +53,7 @@ def compare_models(
             ("phase", ">A ms", ">B ms", ">B / A", ">low", ">high", ">p", "B is", ""),
             rows,
         ),
-        *_doubts(found.differences.values()),
+        *explained(code for one in found.differences.values() for code in one.verdict.reasons),
         _plan_line(found),
         f"database  {out / 'results.sqlite'}  (run {arena.run_id})",
     )
@@ -167,13 +167,6 @@ def _difference_cells(one: "Difference") -> list[str]:
         said,
         "" if one.verdict.status == "valid" else one.verdict.status,
     ]
-
-
-def _doubts(differences: Any) -> list[str]:
-    from harness.verdict import REASONS
-
-    codes = sorted({code for one in differences for code in one.verdict.reasons})
-    return [f"{code}: {REASONS[code][1]}" for code in codes]
 
 
 def _plan_line(found: "AbTest") -> str:

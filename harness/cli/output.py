@@ -68,6 +68,13 @@ def number(value: object, digits: int = 4) -> str:
     return f"{value:.{digits}g}" if abs(value) < 10**digits else f"{value:.0f}"
 
 
+def explained(codes: Iterable[str]) -> list[str]:
+    """What reason codes of verdicts mean, a line each."""
+    from harness.verdict import REASONS
+
+    return [f"{code}: {REASONS[code][1]}" if code in REASONS else code for code in sorted(set(codes))]
+
+
 def size(value: object) -> str:
     """Bytes in decimal units."""
     if not isinstance(value, int | float) or not math.isfinite(value):

@@ -10,7 +10,7 @@ import typer
 
 from harness.cli import options
 from harness.cli.lab import load_lab
-from harness.cli.output import emit, number, say, screen_width, seconds, size, table
+from harness.cli.output import emit, explained, number, say, screen_width, seconds, size, table
 from harness.cli.progress import shown_progress
 from harness.cli.status import explain
 from harness.errors import BenchError, InvalidMeasurement, UsageError
@@ -222,7 +222,4 @@ def _with_half_width(row: Mapping[Any, Any], column: str) -> str:
 
 def _doubts(rows: Sequence[Mapping[Any, Any]]) -> list[str]:
     """What the verdicts mean, once for all models."""
-    from harness.verdict import REASONS
-
-    codes = sorted({code for row in rows for code in str(row["reasons"] or "").split(", ") if code})
-    return [f"{code}: {REASONS[code][1]}" if code in REASONS else code for code in codes]
+    return explained(code for row in rows for code in str(row["reasons"] or "").split(", ") if code)
