@@ -56,7 +56,7 @@ def verify(store: Store, run_id: str) -> list[Mismatch]:
     published = {_key(one): one for one in store.published(run_id)}
     if not published:
         raise UsageError(
-            f"run {run_id} has published nothing: it was not finished, or measured by a bench before 0.2; "
+            f"run {run_id} has published nothing: it was not finished, or measured by an older bench; "
             "`bench resume` finishes it"
         )
     stored = store.measurements(run_id=run_id)
