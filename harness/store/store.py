@@ -216,7 +216,7 @@ class Store:
             summaries.add(connection, run_id, published)
 
     def published(self, run_id: str) -> list[Summary]:
-        """What a run showed last of every metric and subject."""
+        """What a run published last."""
         with self._transaction() as connection:
             return summaries.of_run(connection, run_id)
 

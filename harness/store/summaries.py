@@ -3,18 +3,18 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, select
 
 from harness.job import canonical_json
 from harness.store import schema
-from harness.store.answers import now
 
 
 @dataclass(frozen=True)
 class Summary:
-    """`content` is plain JSON data (harness/summary.py); a run that is resumed publishes again, the last one counts."""
+    """`content` is plain JSON data (harness/summary.py); a run that is resumed publishes all of it again."""
 
     job_key: str
     metric: str
@@ -23,7 +23,8 @@ class Summary:
 
 
 def add(connection: Connection, run_id: str, summaries: Sequence[Summary]) -> None:
-    created = now()
+    # The stamp is what the rows of one publication have in common, so it is finer than two of them can be apart.
+    created = datetime.now(UTC).isoformat(timespec="microseconds")
     rows = [
         {
             "run_id": run_id,
@@ -40,8 +41,11 @@ def add(connection: Connection, run_id: str, summaries: Sequence[Summary]) -> No
 
 
 def of_run(connection: Connection, run_id: str) -> list[Summary]:
+    """The last publication, by row: clocks can be set back."""
     columns = schema.summaries.c
-    last = select(func.max(columns.created)).where(columns.run_id == run_id).scalar_subquery()
+    last = (
+        select(columns.created).where(columns.run_id == run_id).order_by(columns.id.desc()).limit(1).scalar_subquery()
+    )
     query = select(schema.summaries).where(columns.run_id == run_id, columns.created == last).order_by(columns.id)
     return [
         Summary(row["job_key"], row["metric"], json.loads(row["subject"]), json.loads(row["summary"]))
