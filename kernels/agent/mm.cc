@@ -60,7 +60,7 @@ Error parse_case(const std::string& word, MmCase* out) {
 Error check_variant(const std::string& name, const MmCase& wanted) {
   for (const MmVariant* variant = kMmVariants; variant->name; ++variant) {
     if (name != variant->name) continue;
-    if (variant->weight_bits != wanted.scheme.weight_bits || variant->activation_bits != wanted.scheme.activation_bits) {
+    if (!mm_multiplies(variant, wanted.scheme.weight(), wanted.scheme.activation_bits)) {
       return error(ErrorCode::kUsage, "variant %s does not multiply %s", variant->name, wanted.scheme.word().c_str());
     }
     if (mm_runnable(variant)) return {};
@@ -112,7 +112,7 @@ Error Bench::prepare() {
     timed.linear.rows = wanted.n;
     timed.linear.columns = wanted.k;
     if (Error failed = timed.linear.find_kernels(options_.variant.empty() ? nullptr : options_.variant.c_str())) return failed;
-    const uint64_t codes = wanted.scheme.is_float() ? 0 : mm_codes_bytes(wanted.scheme.weight_bits, wanted.n, wanted.k);
+    const uint64_t codes = wanted.scheme.is_float() ? 0 : mm_codes_bytes(wanted.scheme.weight(), wanted.n, wanted.k);
     timed.scales_offset = round_to_line(codes);
     timed.piece = round_to_line(timed.scales_offset + timed.linear.weight_bytes() - codes);
     piece = std::max(piece, timed.piece);

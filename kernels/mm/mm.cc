@@ -6,13 +6,13 @@
 #include "base/cpu.h"
 
 extern "C" {
-#define MM_VARIANT(isa, name, weight_bits, activation_bits, tile_m) \
+#define MM_VARIANT(isa, name, weight, activation_bits, tile_m) \
   void name(const MmShape*, const MmWeights*, const MmActivations*, const MmOutput*);
 #include "mm/variants.inc"
 #undef MM_VARIANT
 
 const MmVariant kMmVariants[] = {
-#define MM_VARIANT(isa, name, weight_bits, activation_bits, tile_m) {#name, #isa, weight_bits, activation_bits, tile_m, name},
+#define MM_VARIANT(isa, name, weight, activation_bits, tile_m) {#name, #isa, weight, activation_bits, tile_m, name},
 #include "mm/variants.inc"
 #undef MM_VARIANT
     {nullptr, nullptr, 0, 0, 0, nullptr},
@@ -24,11 +24,13 @@ namespace {
 // Every feature that mm_<isa>.cc is compiled for (cmake/isa.cmake); the CPU must have all of them.
 struct Isa {
   const char* name;
-  const char* features[3];
+  const char* features[8];
 };
 const Isa kIsas[] = {
     {"scalar", {}},
     {"avx2", {"avx2", "fma", "f16c"}},
+    {"avxvnni", {"avx2", "fma", "f16c", "avxvnni"}},
+    {"avx512vnni", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"}},
     {"neon", {"neon"}},
     {"dotprod", {"neon", "dotprod"}},
 };
@@ -39,10 +41,6 @@ bool runs(const Isa& isa) {
   return true;
 }
 
-bool fits(const MmVariant& v, int weight_bits, int activation_bits) {
-  return v.weight_bits == weight_bits && v.activation_bits == activation_bits && mm_runnable(&v);
-}
-
 }  // namespace
 
 extern "C" bool mm_runnable(const MmVariant* variant) {
@@ -51,10 +49,14 @@ extern "C" bool mm_runnable(const MmVariant* variant) {
   return false;
 }
 
-extern "C" const MmVariant* mm_find(int weight_bits, int activation_bits, int m, const char* name) {
+extern "C" bool mm_multiplies(const MmVariant* v, int weight, int activation_bits) {
+  return v->weight == weight && (v->activation_bits == 16) == (activation_bits == 16) && v->activation_bits >= activation_bits;
+}
+
+extern "C" const MmVariant* mm_find(int weight, int activation_bits, int m, const char* name) {
   const MmVariant* any_tile = nullptr;
   for (const MmVariant* v = kMmVariants; v->name; ++v) {
-    if (!fits(*v, weight_bits, activation_bits)) continue;
+    if (!mm_multiplies(v, weight, activation_bits) || !mm_runnable(v)) continue;
     if (name) {
       if (strcmp(v->name, name) == 0) return v;
       continue;

@@ -7,88 +7,120 @@ namespace {
 struct Scalar {
   struct Floats { float v[kRows]; };
   struct Sums { int32_t v[kRows]; };
+  static constexpr int kTokens = 4, kFloatTokens = 4, kBlocks = 2;
+  template <int W>
+  static constexpr int kSubtracted = 0;
+  template <int W>
+  static constexpr int kStepBytes = kColumns;
 
   static Floats zero() { return {}; }
+  static Sums none() { return {}; }
 
-  static Floats halves(const uint16_t* h) {
+  template <class Each>
+  static Floats each_row(const Each& each) {
     Floats f;
-    for (int r = 0; r < kRows; ++r) f.v[r] = half_to_float(h[r]);
+    for (int r = 0; r < kRows; ++r) f.v[r] = each(r);
     return f;
   }
 
-  static Floats to_floats(const Sums& sums, int32_t offset) {
-    Floats f;
-    for (int r = 0; r < kRows; ++r) f.v[r] = (float)(sums.v[r] - offset);
-    return f;
+  static Floats halves(const uint16_t* h) { return each_row([h](int r) { return half_to_float(h[r]); }); }
+  static Floats to_floats(const Sums& sums, int32_t offset) { return each_row([&](int r) { return (float)(sums.v[r] - offset); }); }
+  static Floats fma(const Floats& a, const Floats& b, const Floats& c) { return each_row([&](int r) { return __builtin_fmaf(a.v[r], b.v[r], c.v[r]); }); }
+  static Floats plus(const Floats& a, const Floats& b) { return each_row([&](int r) { return a.v[r] + b.v[r]; }); }
+  static Floats times(const Floats& a, float b) { return each_row([&](int r) { return a.v[r] * b; }); }
+  static Floats load(const float* y) { return each_row([y](int r) { return y[r]; }); }
+  static void store(float* y, const Floats& f) { __builtin_memcpy(y, f.v, sizeof f.v); }
+  static void store(int32_t* s, const Sums& sums) { __builtin_memcpy(s, sums.v, sizeof sums.v); }
+
+  static Sums load(const int32_t* s) {
+    Sums sums;
+    __builtin_memcpy(sums.v, s, sizeof sums.v);
+    return sums;
   }
 
-  static Floats fma(const Floats& a, const Floats& b, const Floats& c) {
-    Floats f;
-    for (int r = 0; r < kRows; ++r) f.v[r] = __builtin_fmaf(a.v[r], b.v[r], c.v[r]);
-    return f;
+  static void widen(const uint16_t* h, int count, float* out) {
+    for (int i = 0; i < count; ++i) out[i] = half_to_float(h[i]);
   }
 
-  static Floats times(const Floats& a, float b) {
-    Floats f;
-    for (int r = 0; r < kRows; ++r) f.v[r] = a.v[r] * b;
-    return f;
-  }
-
-  static void store(float* y, const Floats& f) {
-    for (int r = 0; r < kRows; ++r) y[r] = f.v[r];
-  }
-
-  // The 32 codes of one 4-column step: byte i is row i/4, column i%4.
-  template <int Bits>
-  static void add_planes(const uint8_t* planes, int step, uint8_t (&codes)[kColumns]) {
+  // Adds codes of `Bits` bits from bit `Low` up of one 4-column step: byte i is row i/4, column i%4.
+  template <int Bits, int Low>
+  static void add_planes(const uint8_t* planes, int step, uint8_t* codes) {
     constexpr int kWidth = plane_width(Bits);
     const uint8_t* vector = planes + kColumns * (step * kWidth / 8);
     const int shift = kWidth * (step % (8 / kWidth));
-    for (int i = 0; i < kColumns; ++i)
-      codes[i] |= (vector[i] >> shift & ((1 << kWidth) - 1)) << (Bits - kWidth);
-    if constexpr (Bits > kWidth) add_planes<Bits - kWidth>(planes + kColumns * kWidth, step, codes);
+    for (int i = 0; i < kColumns; ++i) codes[i] |= (vector[i] >> shift & ((1 << kWidth) - 1)) << (Bits - kWidth + Low);
+    if constexpr (Bits > kWidth) add_planes<Bits - kWidth, Low>(planes + kColumns * kWidth, step, codes);
   }
 
-  template <int Bits, int Tokens>
-  static void dot_a8(const uint8_t* codes, int blocks, const int8_t* a, size_t stride, Sums (&out)[Tokens]) {
-    constexpr int kSubtract = Bits == 8 ? 128 : 0;
-    for (auto& each : out) each = {};
-    for (int b = 0; b < blocks; ++b, codes += kColumns * Bits, a += kColumns)
-      for (int step = 0; step < 8; ++step) {
-        uint8_t w[kColumns] = {};
-        add_planes<Bits>(codes, step, w);
+  template <int W>
+  static void unpack(const uint8_t* codes, int blocks, uint8_t* out) {
+    __builtin_memset(out, 0, (size_t)blocks * kSteps * kColumns);
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
+      for (int step = 0; step < kSteps; ++step, out += kColumns) add_planes<stored_bits(W), lowest_bit(W)>(codes, step, out);
+  }
+
+  template <int W, int A, int Blocks, int Tokens>
+  static void dot(const uint8_t* const (&w)[Blocks], int blocks, const int8_t* a, size_t stride, Sums (&sums)[Blocks][Tokens]) {
+    for (int i = 0; i < Blocks; ++i)
+      for (int t = 0; t < Tokens; ++t)
+        for (int k = 0; k < blocks * kColumns; ++k)
+          for (int r = 0; r < kRows; ++r) sums[i][t].v[r] += w[i][k / 4 * kColumns + 4 * r + k % 4] * a[t * stride + k];
+  }
+
+  template <int W, int A>
+  static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
+      uint8_t w[kSteps * kColumns];
+      unpack<W>(codes, 1, w);
+      Sums one[1][1] = {{sums}};
+      const uint8_t* const from[1] = {w};
+      dot<W, A>(from, 1, a, 0, one);
+      sums = one[0][0];
+    }
+  }
+
+  template <int W>
+  static void unpack_floats(const uint8_t* codes, int blocks, const Floats& scale, float* out) {
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W)) {
+      uint8_t w[kSteps * kColumns];
+      unpack<W>(codes, 1, w);
+      for (int k = 0; k < kColumns; ++k, out += kRows)
+        for (int r = 0; r < kRows; ++r) out[r] = (float)(w[k / 4 * kColumns + 4 * r + k % 4] - offset(W)) * scale.v[r];
+    }
+  }
+
+  static void transpose_halves(const uint16_t* w, size_t stride, int rows, int columns, float* out) {
+    for (int k = 0; k < columns; ++k)
+      for (int r = 0; r < kRows; ++r) out[k * kRows + r] = r < rows ? half_to_float(at_byte<uint16_t>(w, r * stride)[k]) : 0;
+  }
+
+  template <int Blocks, int Tokens>
+  static void dot_floats(const float* const (&w)[Blocks], int columns, const float* a, int stride, Floats (&sums)[Blocks][Tokens]) {
+    for (int k = 0; k < columns; ++k)
+      for (int i = 0; i < Blocks; ++i)
         for (int t = 0; t < Tokens; ++t)
-          for (int i = 0; i < kColumns; ++i) out[t].v[i / 4] += (w[i] - kSubtract) * a[t * stride + 4 * step + i % 4];
-      }
+          for (int r = 0; r < kRows; ++r) sums[i][t].v[r] += w[i][k * kRows + r] * a[t * stride + k];
   }
 
-  template <int Bits, int Tokens>
-  static void dot_a16(const uint8_t* codes, int blocks, const uint16_t* a, size_t stride, Floats (&out)[Tokens]) {
-    float sums[Tokens][kColumns] = {};
-    for (int b = 0; b < blocks; ++b, codes += kColumns * Bits, a += kColumns)
-      for (int step = 0; step < 8; ++step) {
-        uint8_t w[kColumns] = {};
-        add_planes<Bits>(codes, step, w);
-        for (int t = 0; t < Tokens; ++t) {
-          float x[4];
-          for (int j = 0; j < 4; ++j) x[j] = half_to_float(at_byte<uint16_t>(a, t * stride)[4 * step + j]);
-          for (int i = 0; i < kColumns; ++i) sums[t][i] += (float)(w[i] - (1 << (Bits - 1))) * x[i % 4];
-        }
-      }
-    for (int t = 0; t < Tokens; ++t)
-      for (int r = 0; r < kRows; ++r)
-        out[t].v[r] = (sums[t][4 * r] + sums[t][4 * r + 1]) + (sums[t][4 * r + 2] + sums[t][4 * r + 3]);
+  template <int W>
+  static Floats dot_a16(const uint8_t* codes, int blocks, const uint16_t* a) {
+    Floats sums[4] = {};
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
+      uint8_t w[kSteps * kColumns];
+      unpack<W>(codes, 1, w);
+      for (int k = 0; k < kColumns; ++k)
+        for (int r = 0; r < kRows; ++r) sums[k % 4].v[r] += (float)(w[k / 4 * kColumns + 4 * r + k % 4] - offset(W)) * half_to_float(a[k]);
+    }
+    return plus(plus(sums[0], sums[1]), plus(sums[2], sums[3]));
   }
 
-  template <int Rows, int Tokens>
-  static void dot_f16(const uint16_t* w, size_t w_stride, const uint16_t* a, size_t a_stride, int k, float (&out)[Rows][Tokens]) {
-    for (int r = 0; r < Rows; ++r)
-      for (int t = 0; t < Tokens; ++t) {
-        float lanes[8] = {};
-        for (int i = 0; i < k; ++i)
-          lanes[i % 8] += half_to_float(at_byte<uint16_t>(w, r * w_stride)[i]) * half_to_float(at_byte<uint16_t>(a, t * a_stride)[i]);
-        out[r][t] = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
-      }
+  template <int Rows>
+  static void dot_f16(const uint16_t* w, size_t stride, const uint16_t* a, int k, float (&out)[Rows]) {
+    for (int r = 0; r < Rows; ++r) {
+      float lanes[8] = {};
+      for (int i = 0; i < k; ++i) lanes[i % 8] += half_to_float(at_byte<uint16_t>(w, r * stride)[i]) * half_to_float(a[i]);
+      out[r] = ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
+    }
   }
 };
 
@@ -97,6 +129,8 @@ struct Scalar {
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_scalar(...) MM_DEFINE(Scalar, __VA_ARGS__)
 #define MM_DEFINE_avx2(...)
+#define MM_DEFINE_avxvnni(...)
+#define MM_DEFINE_avx512vnni(...)
 #define MM_DEFINE_neon(...)
 #define MM_DEFINE_dotprod(...)
 #include "mm/variants.inc"

@@ -53,7 +53,7 @@ struct Case {
 // Odd row counts, columns that need padding, last groups that are shorter, groups long enough to overflow a 16-bit sum.
 std::vector<Case> cases() {
   const int shapes[][3] = {{8, 32, 32},   {1, 32, 0},    {13, 64, 32},  {24, 96, 64},   {8, 96, 96},   {9, 128, 128}, {16, 172, 64},
-                           {8, 172, 0},   {8, 256, 128}, {31, 256, 96}, {16, 128, 256}, {8, 544, 0},   {8, 1120, 512}};
+                           {8, 172, 0},   {8, 256, 128}, {31, 256, 96}, {16, 128, 256}, {8, 544, 0},   {8, 1120, 512}, {24, 2080, 0}, {8, 2080, 1536}};
   const Fill fills[][2] = {{Fill::kLowest, Fill::kHighest}, {Fill::kHighest, Fill::kHighest}, {Fill::kHighest, Fill::kLowest}, {Fill::kRandom, Fill::kRandom}};
   std::vector<Case> all;
   for (auto& [n, k, group] : shapes)
@@ -61,6 +61,15 @@ std::vector<Case> cases() {
       for (auto& [codes, activations] : fills) all.push_back({n, k, group, m, codes, activations});
   return all;
 }
+
+struct Scheme {
+  int weight, activation_bits;
+  bool activation_groups;  // a scale for each group
+
+  std::string text() const {
+    return "w" + (weight == MM_TERNARY ? "t" : std::to_string(weight)) + "a" + std::to_string(activation_bits) + (activation_groups ? "ag" : "");
+  }
+};
 
 constexpr float kUntouched = -12345.0f;
 constexpr uint16_t kNan = 0x7e00;
@@ -76,25 +85,25 @@ struct Problem {
   std::vector<float> token_scales, magnitude;  // magnitude[m][n]: sum |w| |a|
   std::vector<int32_t> sums;
 
-  Problem(int weight_bits, int activation_bits, const Case& c) {
+  Problem(const Scheme& scheme, const Case& c) {
     Random random{0x9e3779b97f4a7c15};
     shape = {c.m, c.n_padded(), c.k_padded(), c.group_or_k()};
-    weight_bits == 16 ? make_half_weights(c, random) : make_packed_weights(weight_bits, c, random);
-    make_activations(activation_bits, c, random);
-    if (activation_bits == 16) measure(weight_bits, c);
+    scheme.weight == 16 ? make_half_weights(c, random) : make_packed_weights(scheme.weight, c, random);
+    make_activations(scheme, c, random);
+    if (scheme.activation_bits == 16) measure(scheme.weight, c);
   }
 
-  static uint32_t code(Fill fill, int bits, Random& random) {
-    const uint32_t max = (1u << bits) - 1;
+  static uint32_t code(Fill fill, int weight, Random& random) {
+    const uint32_t max = (1u << mm_stored_bits(weight)) - 1;
     return fill == Fill::kLowest ? 0 : fill == Fill::kHighest ? max : random.next() & max;
   }
 
-  void make_packed_weights(int bits, const Case& c, Random& random) {
+  void make_packed_weights(int weight, const Case& c, Random& random) {
     plain.resize((size_t)c.n * c.k);
-    for (auto& each : plain) each = (uint8_t)code(c.codes, bits, random);
-    const size_t row_block = mm_codes_bytes(bits, 8, c.k), codes_stride = row_block + 64;
-    std::vector<uint8_t> packed(mm_codes_bytes(bits, c.n, c.k));
-    mm_pack(bits, c.n, c.k, plain.data(), packed.data());
+    for (auto& each : plain) each = (uint8_t)code(c.codes, weight, random);
+    const size_t row_block = mm_codes_bytes(weight, 8, c.k), codes_stride = row_block + 64;
+    std::vector<uint8_t> packed(mm_codes_bytes(weight, c.n, c.k));
+    mm_pack(weight, c.n, c.k, plain.data(), packed.data());
     const int blocks = shape.n / 8, groups = (shape.k + shape.group - 1) / shape.group;
     codes.assign(blocks * codes_stride, 0xa5);
     for (int b = 0; b < blocks; ++b) memcpy(&codes[b * codes_stride], &packed[b * row_block], row_block);
@@ -115,53 +124,59 @@ struct Problem {
     weights = {(const uint8_t*)half_weights.data(), (size_t)(c.k + 24) * 2, nullptr, 0};
   }
 
-  void make_activations(int bits, const Case& c, Random& random) {
+  void make_activations(const Scheme& scheme, const Case& c, Random& random) {
     const int k_padded = c.k_padded(), groups = (k_padded + shape.group - 1) / shape.group;
     std::vector<float> x((size_t)c.m * c.k);
     for (auto& each : x) each = c.activations == Fill::kRandom ? random.uniform() * 3 : c.activations == Fill::kLowest ? -0.7f : 0.7f;
-    if (bits == 8) {
-      const size_t stride = k_padded + 32;
+    if (scheme.activation_bits < 16) {
+      const size_t stride = k_padded + 32, own = scheme.activation_groups ? groups : 1;
       q.assign(c.m * stride, 99);
-      token_scales.resize(c.m);
+      token_scales.resize(c.m * own);
       sums.resize((size_t)c.m * (groups + 1));
-      mm_pack_a8(c.m, c.k, k_padded, shape.group, x.data(), c.k, q.data(), stride, token_scales.data(), sums.data(), groups + 1);
-      activations = {q.data(), stride, token_scales.data(), sums.data(), (size_t)groups + 1};
-      check_quantization(x, c);
+      mm_pack_a8(scheme.activation_bits, c.m, c.k, k_padded, shape.group, x.data(), c.k, q.data(), stride, token_scales.data(), own, sums.data(),
+                 groups + 1);
+      activations = {q.data(), stride, token_scales.data(), own, sums.data(), (size_t)groups + 1};
+      check_quantization(scheme.activation_bits, x, c);
     } else {
       const size_t stride = (size_t)(k_padded + 16) * 2;
       half_activations.assign(c.m * stride / 2, kNan);
       mm_pack_a16(c.m, c.k, k_padded, x.data(), c.k, half_activations.data(), stride);
-      activations = {half_activations.data(), stride, nullptr, nullptr, 0};
+      activations = {half_activations.data(), stride, nullptr, 0, nullptr, 0};
     }
   }
 
   // FORMAT.md section 3, with the C library's rounding.
-  void check_quantization(const std::vector<float>& x, const Case& c) {
+  void check_quantization(int bits, const std::vector<float>& x, const Case& c) {
+    const float most = (float)((1 << (bits - 1)) - 1);
+    const int columns = activations.scales_stride > 1 ? shape.group : shape.k;
     bool same = true;
-    for (int m = 0; m < c.m; ++m) {
-      float absmax = 0;
-      for (int k = 0; k < c.k; ++k) absmax = fmaxf(absmax, fabsf(x[m * c.k + k]));
-      for (int k = 0; k < shape.k; ++k) {
-        const float want = k < c.k ? fminf(fmaxf(rintf(x[m * c.k + k] * (127 / absmax)), -127), 127) : 0;
-        same &= q[m * activations.stride + k] == (int8_t)want;
+    for (int m = 0; m < c.m; ++m)
+      for (int first = 0; first < shape.k; first += columns) {
+        float absmax = 0;
+        for (int k = first; k < first + columns && k < c.k; ++k) absmax = fmaxf(absmax, fabsf(x[m * c.k + k]));
+        for (int k = first; k < first + columns && k < shape.k; ++k) {
+          const float want = k < c.k ? fminf(fmaxf(rintf(x[m * c.k + k] * (most / absmax)), -most), most) : 0;
+          same &= q[m * activations.stride + k] == (int8_t)want;
+        }
+        same &= token_scales[m * activations.scales_stride + first / columns] == absmax / most;
       }
-      same &= token_scales[m] == absmax / 127;
-    }
     expect(same, "activation codes follow the definition: " + c.text());
   }
 
-  double weight(int bits, const Case& c, int n, int k) const {
-    if (bits == 16) return half_to_float(half_weights[n * weights.codes_stride / 2 + k]);
+  double value(int weight, const Case& c, int n, int k) const {
+    if (weight == 16) return half_to_float(half_weights[n * weights.codes_stride / 2 + k]);
     const uint16_t scale = scales[n / 8 * weights.scales_stride + k / shape.group * 8 + n % 8];
-    return (plain[n * c.k + k] - (1 << (bits - 1))) * (double)half_to_float(scale);
+    const int code = plain[n * c.k + k];
+    const int value = weight == 1 ? 2 * code - 1 : weight == MM_TERNARY ? code - 1 : code - (1 << (weight - 1));
+    return value * (double)half_to_float(scale);
   }
 
-  void measure(int bits, const Case& c) {
+  void measure(int weight, const Case& c) {
     magnitude.assign((size_t)shape.m * shape.n, 0);
     for (int m = 0; m < c.m; ++m)
       for (int n = 0; n < c.n; ++n)
         for (int k = 0; k < c.k; ++k)
-          magnitude[m * shape.n + n] += (float)fabs(weight(bits, c, n, k) * half_to_float(half_activations[m * activations.stride / 2 + k]));
+          magnitude[m * shape.n + n] += (float)fabs(value(weight, c, n, k) * half_to_float(half_activations[m * activations.stride / 2 + k]));
   }
 
   size_t y_stride() const { return shape.n + 5; }
@@ -185,13 +200,13 @@ struct Problem {
   }
 };
 
-void check_scheme(int weight_bits, int activation_bits) {
+void check_scheme(const Scheme& scheme) {
   for (const Case& c : cases()) {
-    const Problem problem(weight_bits, activation_bits, c);
-    const auto want = problem.product([&](auto... operands) { mm_reference(weight_bits, activation_bits, operands...); });
+    const Problem problem(scheme, c);
+    const auto want = problem.product([&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); });
     for (const MmVariant* v = kMmVariants; v->name; ++v) {
-      if (v->weight_bits != weight_bits || v->activation_bits != activation_bits || !mm_runnable(v)) continue;
-      expect(problem.agrees(problem.product(v->kernel), want), std::string(v->name) + " equals the reference: " + c.text());
+      if (!mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
+      expect(problem.agrees(problem.product(v->kernel), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
     }
   }
 }
@@ -199,14 +214,14 @@ void check_scheme(int weight_bits, int activation_bits) {
 void check_find() {
   for (const MmVariant* v = kMmVariants; v->name; ++v) {
     const std::string name = v->name;
-    expect((mm_find(v->weight_bits, v->activation_bits, 1, v->name) == v) == mm_runnable(v), name + " is found by name where it runs");
-    expect(mm_find(v->weight_bits ^ 1, v->activation_bits, 1, v->name) == nullptr, name + " is not found for other bits");
-    const MmVariant* decode = mm_find(v->weight_bits, v->activation_bits, 1, nullptr);
-    const MmVariant* prefill = mm_find(v->weight_bits, v->activation_bits, 128, nullptr);
+    expect((mm_find(v->weight, v->activation_bits, 1, v->name) == v) == mm_runnable(v), name + " is found by name where it runs");
+    expect(mm_find(v->weight % 9 + 1, v->activation_bits, 1, v->name) == nullptr, name + " is not found for other weights");
+    const MmVariant* decode = mm_find(v->weight, v->activation_bits, 1, nullptr);
+    const MmVariant* prefill = mm_find(v->weight, v->activation_bits, 128, nullptr);
     expect(decode && decode->tile_m == 1 && prefill && prefill->tile_m > 1, name + "'s scheme has a tile for decoding and one for prefill");
   }
   expect(mm_find(4, 8, 1, "mm_w4a8_1x8x4_abacus") == nullptr, "an unknown name finds nothing");
-  expect(mm_find(1, 8, 1, nullptr) == nullptr, "an unsupported width finds nothing");
+  expect(mm_find(10, 8, 1, nullptr) == nullptr, "an unsupported width finds nothing");
 }
 
 // All finite halves survive the way to float and back, and every float rounds to the nearer neighbour, ties to even.
@@ -248,8 +263,8 @@ std::string join(const std::set<std::string>& words) {
 }
 
 int pack_standard_input(int bits, int n, int k) {
-  if (bits < 2 || bits > 8 || n < 1 || k < 1) {
-    fprintf(stderr, "mm_test --pack: expected bits 2..8, n and k of at least 1\n");
+  if (bits < 1 || bits > 8 || n < 1 || k < 1) {
+    fprintf(stderr, "mm_test --pack: expected bits 1..8, n and k of at least 1\n");
     return 2;
   }
   std::vector<uint8_t> codes((size_t)n * k), packed(mm_codes_bytes(bits, n, k));
@@ -266,9 +281,12 @@ int run_tests(const std::set<std::string>& expected) {
   expect(runnable == join(expected), "instruction sets that run here are " + runnable + ", expected " + join(expected));
   check_halves();
   check_find();
-  for (int bits = 2; bits <= 8; ++bits)
-    for (int activation_bits : {8, 16}) check_scheme(bits, activation_bits);
-  check_scheme(16, 16);
+  for (int weight = 1; weight <= MM_TERNARY; ++weight) {
+    for (int activation_bits : {8, 16}) check_scheme({weight, activation_bits, false});
+    check_scheme({weight, 8, true});
+  }
+  for (int activation_bits = 2; activation_bits < 8; ++activation_bits) check_scheme({4, activation_bits, activation_bits == 4});
+  check_scheme({16, 16, false});
   printf("%s: %d passed, %d failed\n", runnable.c_str(), passed, failed);
   return failed ? 1 : 0;
 }

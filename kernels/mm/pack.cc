@@ -10,6 +10,8 @@ namespace {
 constexpr int kRows = 8;
 constexpr int kColumns = 32;
 
+int least(int a, int b) { return a < b ? a : b; }
+
 int round_up(int x, int step) { return (x + step - 1) / step * step; }
 
 int widest_plane(int bits) { return bits >= 8 ? 8 : bits >= 4 ? 4 : bits >= 2 ? 2 : 1; }
@@ -38,12 +40,12 @@ float largest_magnitude(const float* x, int k) {
   return float_from_bits((uint32_t)largest);
 }
 
-// clip(rint(x * inverse), -127, 127), NaN as -127. Adding 1.5 * 2^23 leaves the rounded number in the low bits.
-void quantize(const float* x, int k, float inverse, int8_t* q) {
+// clip(rint(x * inverse), -most, most), NaN as -most. Adding 1.5 * 2^23 leaves the rounded number in the low bits.
+void quantize(const float* x, int k, float inverse, float most, int8_t* q) {
   for (int i = 0; i < k; ++i) {
     float v = x[i] * inverse;
-    v = v > -127.0f ? v : -127.0f;
-    v = v < 127.0f ? v : 127.0f;
+    v = v > -most ? v : -most;
+    v = v < most ? v : most;
     q[i] = (int8_t)float_bits(v + 0x1.8p23f);
   }
 }
@@ -56,8 +58,12 @@ int32_t sum(const int8_t* q, int count) {
 
 }  // namespace
 
-size_t mm_codes_bytes(int bits, int n, int k) {
-  return (size_t)round_up(n, kRows) * (size_t)round_up(k, kColumns) * (size_t)bits / 8;
+int mm_stored_bits(int weight) { return weight == MM_TERNARY ? 2 : weight; }
+
+int mm_zero_code(int weight) { return weight == MM_TERNARY ? 1 : weight == 1 ? 0 : 1 << (weight - 1); }
+
+size_t mm_codes_bytes(int weight, int n, int k) {
+  return (size_t)round_up(n, kRows) * (size_t)round_up(k, kColumns) * (size_t)mm_stored_bits(weight) / 8;
 }
 
 size_t mm_scales_count(int n, int k, int group) {
@@ -66,29 +72,33 @@ size_t mm_scales_count(int n, int k, int group) {
   return (size_t)round_up(n, kRows) * (size_t)((k_padded + group - 1) / group);
 }
 
-void mm_pack(int bits, int n, int k, const uint8_t* codes, uint8_t* out) {
-  CHECK(bits >= 2 && bits <= 8);
-  const int rows = round_up(n, kRows), columns = round_up(k, kColumns);
-  memset(out, 0, mm_codes_bytes(bits, n, k));
+void mm_pack(int weight, int n, int k, const uint8_t* codes, uint8_t* out) {
+  CHECK(weight >= 1 && weight <= MM_TERNARY);
+  const int rows = round_up(n, kRows), columns = round_up(k, kColumns), bits = mm_stored_bits(weight), zero = mm_zero_code(weight);
+  memset(out, 0, mm_codes_bytes(weight, n, k));
   for (int r = 0; r < rows; ++r)
     for (int c = 0; c < columns; ++c) {
-      const int code = r < n && c < k ? codes[(size_t)r * k + c] : 1 << (bits - 1);
+      const int code = r < n && c < k ? codes[(size_t)r * k + c] : zero;
       CHECK(code < 1 << bits);
       const size_t block = (size_t)(r / kRows) * (columns / kColumns) + c / kColumns;
       put(bits, r % kRows, c % kColumns, code, out + block * kColumns * bits);
     }
 }
 
-void mm_pack_a8(int m, int k, int k_padded, int group, const float* x, size_t x_stride, int8_t* data, size_t stride,
-                float* scales, int32_t* sums, size_t sums_stride) {
-  CHECK(k <= k_padded && k_padded % kColumns == 0 && group > 0);
-  for (int i = 0; i < m; ++i, x += x_stride, data += stride, sums += sums_stride) {
-    const float absmax = largest_magnitude(x, k);
-    scales[i] = absmax == 0 ? 1.0f : absmax / 127.0f;
-    quantize(x, k, absmax == 0 ? 0.0f : 127.0f / absmax, data);
+void mm_pack_a8(int bits, int m, int k, int k_padded, int group, const float* x, size_t x_stride, int8_t* data, size_t stride,
+                float* scales, size_t scales_stride, int32_t* sums, size_t sums_stride) {
+  CHECK(bits >= 2 && bits <= 8 && k <= k_padded && k_padded % kColumns == 0 && group > 0);
+  const float most = (float)((1 << (bits - 1)) - 1);
+  const int columns = scales_stride > 1 ? group : k_padded;  // that share a scale
+  for (int i = 0; i < m; ++i, x += x_stride, data += stride, sums += sums_stride, scales += scales_stride) {
     memset(data + k, 0, k_padded - k);
-    for (int first = 0, g = 0; first < k_padded; first += group, ++g)
-      sums[g] = sum(data + first, group < k_padded - first ? group : k_padded - first);
+    for (int first = 0, g = 0; first < k_padded; first += columns, ++g) {
+      const int count = least(columns, k - first);
+      const float absmax = largest_magnitude(x + first, count);
+      scales[g] = absmax == 0 ? 1.0f : absmax / most;
+      quantize(x + first, count, absmax == 0 ? 0.0f : most / absmax, most, data + first);
+    }
+    for (int first = 0, g = 0; first < k_padded; first += group, ++g) sums[g] = sum(data + first, least(group, k_padded - first));
   }
 }
 

@@ -12,7 +12,7 @@ struct Layout {
     const size_t m = size_t(tokens), k = size_t(round_up(columns, kColumnBlock));
     codes = round_to_line(m * k * sizeof(uint16_t));
     scales = codes + round_to_line(m * k);
-    sums = scales + round_to_line(m * sizeof(float));
+    sums = scales + round_to_line(m * (k / kColumnBlock) * sizeof(float));
     end = sums + round_to_line(m * (k / kColumnBlock) * sizeof(int32_t));
   }
   size_t codes, scales, sums, end;  // offsets; the halves are at 0
@@ -50,30 +50,39 @@ void Activations::set_input(const float* x, size_t stride, int tokens, int colum
   x_stride_ = stride;
   tokens_ = tokens;
   columns_ = columns;
-  group_packed_ = 0;
+  form_ = {};
   halves_packed_ = false;
+}
+
+bool Activations::share_form(const Linear& a, const Linear& b) {
+  const bool halves = a.scheme.activation_bits == 16;
+  return halves ? b.scheme.activation_bits == 16 : Form(a) == Form(b);
 }
 
 MmActivations Activations::packed(Pool* pool, const Linear& linear) {
   const size_t k = size_t(linear.padded_columns());
   if (linear.scheme.activation_bits == 16) {
     if (!halves_packed_) pack_a16(pool);
-    return {halves_, k * sizeof(uint16_t), nullptr, nullptr, 0};
+    return {halves_, k * sizeof(uint16_t), nullptr, 0, nullptr, 0};
   }
-  if (group_packed_ != linear.group()) pack_a8(pool, linear.group());
-  return {codes_, k, scales_, sums_, (k + linear.group() - 1) / linear.group()};
+  if (form_ != Form(linear)) pack_codes(pool, Form(linear));
+  const size_t groups = (k + linear.group() - 1) / linear.group();
+  return {codes_, k, scales_, form_.own_scales ? groups : 1, sums_, groups};
 }
 
-void Activations::pack_a8(Pool* pool, int group) {
+Activations::Form::Form(const Linear& linear)
+    : bits(linear.scheme.activation_bits), group(linear.group()), own_scales(linear.scheme.activation_groups) {}
+
+void Activations::pack_codes(Pool* pool, Form form) {
   const int k = round_up(columns_, kColumnBlock);
-  const size_t groups = size_t((k + group - 1) / group);
+  const size_t groups = size_t((k + form.group - 1) / form.group), scales = form.own_scales ? groups : 1;
   const auto work = [&](int member) {
     const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a8(rows.end - rows.begin, columns_, k, group, x_ + rows.begin * x_stride_, x_stride_, codes_ + size_t(rows.begin) * k, size_t(k),
-               scales_ + rows.begin, sums_ + rows.begin * groups, groups);
+    mm_pack_a8(form.bits, rows.end - rows.begin, columns_, k, form.group, x_ + rows.begin * x_stride_, x_stride_, codes_ + size_t(rows.begin) * k, size_t(k),
+               scales_ + rows.begin * scales, scales, sums_ + rows.begin * groups, groups);
   };
   tokens_ > 1 ? pool->run(work) : work(0);
-  group_packed_ = group;
+  form_ = form;
 }
 
 void Activations::pack_a16(Pool* pool) {
@@ -91,9 +100,7 @@ void multiply(Pool* pool, Activations* activations, int tokens, int count, const
   for (int first = 0, next; first < count; first = next) {
     // The run of linears that read one packed form.
     const MmActivations input = activations->packed(pool, *linears[first]);
-    for (next = first + 1; next < count && linears[next]->scheme.activation_bits == linears[first]->scheme.activation_bits; ++next) {
-      if (linears[next]->scheme.activation_bits == 8 && linears[next]->group() != linears[first]->group()) break;
-    }
+    for (next = first + 1; next < count && Activations::share_form(*linears[first], *linears[next]);) ++next;
     pool->run([&](int member) {
       for (int i = first; i < next; ++i) {
         const int blocks = (linears[i]->padded_rows() + kRowBlock - 1) / kRowBlock;

@@ -1,7 +1,7 @@
 // Activations: the inputs of one or several linears in the forms that their schemes need, each form packed once.
 //
-// The codes of `a8` do not depend on the weight group, but the sums over groups do; linears that share the input (q, k, v;
-// gate, up) share the packed form when both activation bits and group agree.
+// Linears that share the input (q, k, v; gate, up) share the packed form when activation bits and group agree: the sums over groups
+// depend on the group, and so do the scales of `ag`.
 #ifndef BENCH_RUNTIME_ACTIVATIONS_H_
 #define BENCH_RUNTIME_ACTIVATIONS_H_
 
@@ -22,23 +22,37 @@ class Activations {
   // The next products read x: [tokens][stride], of which `columns` count. Forgets what was packed before.
   void set_input(const float* x, size_t stride, int tokens, int columns);
 
-  // The input as the linear's kernel wants it. Valid until the next call for another `a8` group or the next set_input.
+  // Whether both read one packed form.
+  static bool share_form(const Linear& a, const Linear& b);
+
+  // The input as the linear's kernel wants it. Valid until the next call for other integer codes or the next set_input.
   MmActivations packed(Pool* pool, const Linear& linear);
 
  private:
-  void pack_a8(Pool* pool, int group);
+  // What decides the integer codes, their scales and their sums.
+  struct Form {
+    Form() = default;
+    explicit Form(const Linear& linear);
+    bool operator==(const Form&) const = default;
+
+    int bits = 0;
+    int group = 0;
+    bool own_scales = false;  // of every group
+  };
+
+  void pack_codes(Pool* pool, Form form);
   void pack_a16(Pool* pool);
 
   const float* x_ = nullptr;
   size_t x_stride_ = 0;
   int tokens_ = 0;
   int columns_ = 0;
-  int group_packed_ = 0;       // group of the a8 form; 0: not packed
+  Form form_;  // of what is in codes_; without bits: nothing
   bool halves_packed_ = false;
 
   uint16_t* halves_ = nullptr;  // [tokens][columns] fp16
   int8_t* codes_ = nullptr;     // [tokens][columns]
-  float* scales_ = nullptr;     // [tokens]
+  float* scales_ = nullptr;     // [tokens] or [tokens][groups]
   int32_t* sums_ = nullptr;     // [tokens][columns / 32]
 };
 

@@ -3,7 +3,7 @@
 
 size_t Linear::weight_bytes() const {
   if (scheme.is_float()) return size_t(rows) * columns * sizeof(uint16_t);
-  return mm_codes_bytes(scheme.weight_bits, rows, columns) + mm_scales_count(rows, columns, group()) * sizeof(uint16_t);
+  return mm_codes_bytes(scheme.weight(), rows, columns) + mm_scales_count(rows, columns, group()) * sizeof(uint16_t);
 }
 
 void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
@@ -20,8 +20,8 @@ void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
 }
 
 Error Linear::find_kernels(const char* name) {
-  decode = mm_find(scheme.weight_bits, scheme.activation_bits, 1, name);
-  prefill = mm_find(scheme.weight_bits, scheme.activation_bits, 1024, name);
+  decode = mm_find(scheme.weight(), scheme.activation_bits, 1, name);
+  prefill = mm_find(scheme.weight(), scheme.activation_bits, 1024, name);
   if (decode && prefill) return {};
   return error(ErrorCode::kUnsupported, "no kernel for %s%s%s runs on this CPU", scheme.word().c_str(), name ? " called " : "", name ? name : "");
 }

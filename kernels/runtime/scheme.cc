@@ -30,18 +30,21 @@ std::optional<Scheme> Scheme::parse(std::string_view word) {
   Scheme scheme;
   if (word == "fp16") return scheme;
   if (!take(&word, 'w')) return std::nullopt;
-  scheme.weight_bits = take_number(&word);
+  scheme.ternary = take(&word, 't');
+  scheme.weight_bits = scheme.ternary ? 2 : take_number(&word);
   if (!take(&word, 'a')) return std::nullopt;
   scheme.activation_bits = take_number(&word);
+  scheme.activation_groups = take(&word, 'a');
   if (take(&word, 'g')) scheme.group = take_number(&word);
-  const bool bits = scheme.weight_bits >= 2 && scheme.weight_bits <= 8 &&
-                    (scheme.activation_bits == 8 || scheme.activation_bits == 16);
-  if (!bits || !word.empty() || scheme.group < 0 || scheme.group % kGroupStep) return std::nullopt;
+  const bool weights = scheme.weight_bits >= 1 && scheme.weight_bits <= 8;
+  const bool activations = (scheme.activation_bits >= 2 && scheme.activation_bits <= 8) || scheme.activation_bits == 16;
+  const bool groups = !scheme.activation_groups || (scheme.group && scheme.activation_bits != 16);
+  if (!weights || !activations || !groups || !word.empty() || scheme.group < 0 || scheme.group % kGroupStep) return std::nullopt;
   return scheme;
 }
 
 std::string Scheme::word() const {
   if (is_float()) return "fp16";
-  const std::string bits = "w" + std::to_string(weight_bits) + "a" + std::to_string(activation_bits);
-  return group ? bits + "g" + std::to_string(group) : bits;
+  const std::string bits = "w" + (ternary ? "t" : std::to_string(weight_bits)) + "a" + std::to_string(activation_bits);
+  return group ? bits + (activation_groups ? "ag" : "g") + std::to_string(group) : bits;
 }
