@@ -2,20 +2,22 @@
 //
 // vpmaddubsw multiplies unsigned codes by signed activations and adds pairs into 16 bits, saturating: it is exact while
 // 2 * largest code * largest activation <= 32767, that is up to 7 bits. Several such sums may be added before they are drained into
-// 32 bits. 8 bits: prefill multiplies their upper and lower halves, which need half as many drains as they are products; decoding,
-// which unpacks every code for one product, takes |w| * (a with the sign of w).
+// 32 bits. Of 8 bits the upper and the lower half are multiplied: two products, but hardly a drain.
 #include "mm/avx2.h"
 
 namespace {
 
-// How many vpmaddubsw results fit 16 bits: 64, 43, 18, 8, 4, 2, 1 for 1..7 bits and a8.
+// How many vpmaddubsw results fit 16 bits: 64, 43, 18, 8, 4, 2, 1 for 1..7 bits and a8; of 8 bits: of a half.
 constexpr int additions_before_drain(int weight, int activation_bits) {
-  return weight == 8 ? 1 : 32767 / (2 * largest_activation(activation_bits) * largest_code(weight));
+  return 32767 / (2 * largest_activation(activation_bits) * largest_code(weight == 8 ? 4 : weight));
 }
 
 inline __m256i drained(__m256i sums, __m256i pairs, int times = 1) {
   return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16((short)times)));
 }
+
+inline __m256i lower_half(__m256i codes) { return _mm256_and_si256(codes, _mm256_set1_epi8(15)); }
+inline __m256i upper_half(__m256i codes) { return lower_half(_mm256_srli_epi16(codes, 4)); }
 
 inline __m256i load_codes(const uint8_t* w, int step) { return _mm256_load_si256((const __m256i*)(w + step * 32)); }
 
@@ -23,10 +25,6 @@ struct Avx2 : Avx2Base {
   static constexpr int kTokens = 4;
   template <int W>
   static constexpr int kBlocks = W == 8 ? 1 : 2;
-  template <int W>
-  static constexpr int kSubtracted = 0;
-  template <int W>
-  static constexpr int kSubtractedPacked = W == 8 ? 128 : 0;
   template <int W>
   static constexpr int kStepBytes = W == 8 ? 64 : 32;  // 8 bits: the upper halves, then the lower
 
@@ -37,9 +35,8 @@ struct Avx2 : Avx2Base {
       for (int step = 0; step < kSteps; ++step, out += kStepBytes<W>) {
         const __m256i w = codes_of<W>(codes, step);
         if constexpr (W == 8) {
-          const __m256i half = _mm256_set1_epi8(15);
-          _mm256_store_si256((__m256i*)out, _mm256_and_si256(_mm256_srli_epi16(w, 4), half));
-          _mm256_store_si256((__m256i*)(out + 32), _mm256_and_si256(w, half));
+          _mm256_store_si256((__m256i*)out, upper_half(w));
+          _mm256_store_si256((__m256i*)(out + 32), lower_half(w));
         } else {
           _mm256_store_si256((__m256i*)out, w);
         }
@@ -82,7 +79,7 @@ struct Avx2 : Avx2Base {
 
   template <int A, int Blocks, int Tokens>
   static BENCH_INLINE void dot_halves(const uint8_t* const (&w)[Blocks], int blocks, const int8_t* a, size_t stride, Sums (&sums)[Blocks][Tokens]) {
-    static_assert(Blocks == 1 && additions_before_drain(4, A) >= kSteps);
+    static_assert(Blocks == 1 && additions_before_drain(8, A) >= kSteps);
     for (int b = 0; b < blocks; ++b) {
       __m256i pairs[2][Tokens] = {};
       BENCH_UNROLL
@@ -105,21 +102,21 @@ struct Avx2 : Avx2Base {
     constexpr int kDrain = least(additions_before_drain(W, A), kSteps);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       prefetch(codes, kColumns * stored_bits(W));
-      __m256i pairs;
+      __m256i pairs = _mm256_setzero_si256(), upper = pairs;
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {
-        const __m256i p = products<W>(codes_of<W>(codes, step), broadcast4(a + 4 * step));
-        pairs = step % kDrain == 0 ? p : _mm256_add_epi16(pairs, p);
-        if (step % kDrain == kDrain - 1) sums = drained(sums, pairs);
+        const __m256i w = codes_of<W>(codes, step), x = broadcast4(a + 4 * step);
+        if constexpr (W == 8) {
+          upper = _mm256_add_epi16(upper, _mm256_maddubs_epi16(upper_half(w), x));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(lower_half(w), x));
+        } else {
+          const __m256i p = _mm256_maddubs_epi16(w, x);
+          pairs = step % kDrain == 0 ? p : _mm256_add_epi16(pairs, p);
+          if (step % kDrain == kDrain - 1) sums = drained(sums, pairs);
+        }
       }
+      if constexpr (W == 8) sums = drained(drained(sums, upper, 16), pairs);
     }
-  }
-
-  template <int W>
-  static __m256i products(__m256i codes, __m256i a) {
-    if constexpr (W != 8) return _mm256_maddubs_epi16(codes, a);
-    const __m256i value = _mm256_xor_si256(codes, _mm256_set1_epi8((char)0x80));
-    return _mm256_maddubs_epi16(_mm256_abs_epi8(value), _mm256_sign_epi8(a, value));
   }
 };
 

@@ -11,10 +11,6 @@ struct Scalar {
   template <int W>
   static constexpr int kBlocks = 2;
   template <int W>
-  static constexpr int kSubtracted = 0;
-  template <int W>
-  static constexpr int kSubtractedPacked = 0;
-  template <int W>
   static constexpr int kStepBytes = kColumns;
 
   static Floats zero() { return {}; }

@@ -7,7 +7,6 @@
 //   Floats, Sums                          8 floats and 8 int32, one a row of a block
 //   kTokens, kBlocks<W>, kFloatTokens     tokens and row blocks of a prefill tile; 16 floats tile with kFloatTokens
 //   kStepBytes<W>                         bytes that one step (8 rows x 4 columns) takes unpacked
-//   kSubtracted<W>, kSubtractedPacked<W>  what dot and dot_packed take off a code themselves, of offset(W)
 //   unpack<W>(codes, blocks, out)         `blocks` x 32 columns of a row block
 //   dot<W, A>(w, blocks, a, stride, sums) sums[block][token] += expanded code * q, w[block] unpacked
 //   dot_packed<W, A>(codes, blocks, a, sums)                     the same for one block of packed codes and one token
@@ -82,9 +81,9 @@ struct Operands {
 };
 
 // What a group's sums start from: codes are the values plus an offset, so the offset times the sum of the activations is too much.
-template <class Isa, int Offset>
+template <class Isa, int W>
 inline typename Isa::Sums first_sums(Operands o, int m, int g) {
-  return Isa::same(Offset ? -Offset * o.a.sums[m * o.a.sums_stride + g] : 0);
+  return Isa::same(-offset(W) * o.a.sums[m * o.a.sums_stride + g]);
 }
 
 // f + sums of one group, as FORMAT.md rounds it.
@@ -108,7 +107,7 @@ inline void decode_block(Operands o, int m, int row_block) {
   const int8_t* a = o.codes_of_token(m);
   auto f = Isa::zero();
   for (int first = 0, g = 0; first < o.blocks(); first += o.per_group(), ++g) {
-    auto sums = first_sums<Isa, offset(W) - Isa::template kSubtractedPacked<W>>(o, m, g);
+    auto sums = first_sums<Isa, W>(o, m, g);
     Isa::template dot_packed<W, A>(codes + (size_t)first * kColumns * stored_bits(W), least(o.per_group(), o.blocks() - first),
                                    a + (size_t)first * kColumns, sums);
     f = add_group<Isa>(o, m, g, Isa::halves(scales + (size_t)g * kRows), sums, f);
@@ -173,7 +172,7 @@ struct Strip {
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
       w[i] = memory->codes[i] + (size_t)(at - begin) * Memory::kBlockBytes;
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
-        sums[i][t] = at == first ? first_sums<Isa, offset(W) - Isa::template kSubtracted<W>>(o, m + t, g) : Isa::load(memory->sums[slot + t][i]);
+        sums[i][t] = at == first ? first_sums<Isa, W>(o, m + t, g) : Isa::load(memory->sums[slot + t][i]);
     }
     Isa::template dot<W, A>(w, stop - at, o.codes_of_token(m) + (size_t)at * kColumns, o.a.stride, sums);
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {

@@ -12,10 +12,6 @@ template <class Dot>
 struct Vnni : Avx2Base {
   static constexpr int kTokens = Dot::kTokens;
   template <int W>
-  static constexpr int kSubtracted = 0;
-  template <int W>
-  static constexpr int kSubtractedPacked = 0;
-  template <int W>
   static constexpr int kBlocks = 2;
   template <int W>
   static constexpr int kStepBytes = 32;
