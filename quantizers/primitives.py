@@ -1,11 +1,11 @@
 """Numbers to codes and back: the definition that kernels must match (kernels/FORMAT.md, sections 2 and 3).
 
 Weights of 2 to 8 bits are symmetric with codes 0..2^bits-1 and zero at 2^(bits-1). The scale of a group is
-m / -2^(bits-1), where m is its weight of largest magnitude, sign included: m gets the code 0, no code is unused, and the
-sign of a scale says which side has the extra step. The scale is rounded to fp16 *before* codes are computed, so host and
-device multiply by the same number. (ggml's Q4_0 chooses scales so. On the shipped model, round to nearest has 0.72 of
-the KL of absmax/(2^(bits-1)-1) at w4a8g128, 0.57 at w3a8g64, 0.26 at w2a8 and 0.98 at w8a8: 4096 tokens of calibration
-text.)
+m / -2^(bits-1), where m is its weight of largest magnitude, sign included: m gets the code 0, no code is unused, and
+the sign of a scale says which side has the extra step. The scale is rounded to fp16 *before* codes are computed, so
+host and device multiply by the same number. (ggml's Q4_0 chooses scales so. On the shipped model, round to nearest has
+0.72 of the KL of absmax/(2^(bits-1)-1) at w4a8g128, 0.57 at w3a8g64, 0.26 at w2a8 and 0.98 at w8a8: 4096 tokens of
+calibration text.)
 
 One bit is a sign: the best scale is the mean magnitude (Rastegari et al. 2016, "XNOR-Net"). Ternary weights take the
 mean of those above 0.7 times the mean magnitude (Li et al. 2016, "Ternary weight networks").
