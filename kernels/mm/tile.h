@@ -15,6 +15,7 @@
 //   dot_floats(w, columns, a, stride, sums)                      sums[block][token] += w * a, w[block] [column][8], a fp32
 //   dot_a16<W>(codes, blocks, a)          sum of value * a for one token, of packed codes
 //   dot_f16<Rows>(w, w_stride, a, k, out)                        sums of w * a for one token, nothing read past k
+//   Wide                                  optional: for prefill, a struct whose vectors hold two row blocks (kWidth)
 //   widen(halves, count, out), zero, same, halves, to_floats, fma, plus, times, load, store
 //
 // All of it has internal linkage: a copy compiled for one instruction set must never serve another file.
@@ -121,14 +122,23 @@ inline void decode(Operands o) {
     for (int m = 0; m < o.shape.m; ++m) decode_block<Isa, W, A>(o, m, row_block);
 }
 
+// Row blocks in one vector of Isa: 2 where it gives a kWidth, then unpack and halves take what belongs to both.
+template <class Isa>
+constexpr int width() {
+  if constexpr (requires { Isa::kWidth; }) return Isa::kWidth;
+  return 1;
+}
+template <class Isa>
+constexpr int kWidth = width<Isa>();
+
 // What several tokens and `Blocks` row blocks keep in the first cache.
 template <class Isa, int W, int Blocks>
 struct StripMemory {
   static constexpr int kBlockBytes = kSteps * Isa::template kStepBytes<W>;
 
   alignas(64) uint8_t codes[Blocks][kStrip * kBlockBytes];
-  alignas(64) float f[kChunk][Blocks][kRows];
-  alignas(64) int32_t sums[kChunk][Blocks][kRows];  // of a group that goes on in the next strip
+  alignas(64) float f[kChunk][Blocks][kRows * kWidth<Isa>];
+  alignas(64) int32_t sums[kChunk][Blocks][kRows * kWidth<Isa>];  // of a group that goes on in the next strip
 };
 
 // One strip of columns [begin, end), in units of 32, of `Blocks` row blocks, for the tokens from `first_token` on.
@@ -157,7 +167,7 @@ struct Strip {
     for (int at = begin, g = begin / o.per_group(); at < end; ++g) at = group<Tokens>(slot, at, g, f);
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
-        if (end == o.blocks()) finish<Isa>(o, first_token + slot + t, row_block + i, f[i][t]);
+        if (end == o.blocks()) finish<Isa>(o, first_token + slot + t, row_block + i * kWidth<Isa>, f[i][t]);
         else Isa::store(memory->f[slot + t][i], f[i][t]);
       }
   }
@@ -176,13 +186,19 @@ struct Strip {
     }
     Isa::template dot<W, A>(w, stop - at, o.codes_of_token(m) + (size_t)at * kColumns, o.a.stride, sums);
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
-      const auto scale = Isa::halves(o.scales(row_block + i) + (size_t)g * kRows);
+      const auto scale = scales_of(row_block + i * kWidth<Isa>, g);
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
         if (stop == last) f[i][t] = add_group<Isa>(o, m + t, g, scale, sums[i][t], f[i][t]);
         else Isa::store(memory->sums[slot + t][i], sums[i][t]);
       }
     }
     return stop;
+  }
+
+  BENCH_INLINE Floats scales_of(int block, int g) const {
+    const uint16_t* scales = o.scales(block) + (size_t)g * kRows;
+    if constexpr (kWidth<Isa> == 2) return Isa::halves(scales, scales + o.weights.scales_stride);
+    else return Isa::halves(scales);
   }
 };
 
@@ -193,8 +209,11 @@ inline void prefill_blocks(Operands o, int row_block) {
   for (int first_token = 0; first_token < o.shape.m; first_token += kChunk)
     for (int begin = 0; begin < o.blocks(); begin += kStrip) {
       const int end = least(begin + kStrip, o.blocks());
-      for (int i = 0; i < Blocks; ++i)
-        Isa::template unpack<W>(o.codes(row_block + i) + (size_t)begin * kColumns * stored_bits(W), end - begin, memory.codes[i]);
+      for (int i = 0; i < Blocks; ++i) {
+        const uint8_t* codes = o.codes(row_block + i * kWidth<Isa>) + (size_t)begin * kColumns * stored_bits(W);
+        if constexpr (kWidth<Isa> == 2) Isa::template unpack<W>(codes, codes + o.weights.codes_stride, end - begin, memory.codes[i]);
+        else Isa::template unpack<W>(codes, end - begin, memory.codes[i]);
+      }
       const Strip<Isa, W, A, Blocks> strip = {o, &memory, row_block, first_token, begin, end};
       strip.template tiles<Isa::kTokens>(0, least(kChunk, o.shape.m - first_token));
     }
@@ -204,9 +223,12 @@ template <class Isa, int W, int A>
 inline void prefill(Operands o) {
   const int row_blocks = o.shape.n / kRows;
   int b = 0;
+  if constexpr (requires { typename Isa::Wide; })
+    for (; b + 2 <= row_blocks; b += 2) prefill_blocks<typename Isa::Wide, W, A, 1>(o, b);
   constexpr int kBlocks = Isa::template kBlocks<W>;
   for (; b + kBlocks <= row_blocks; b += kBlocks) prefill_blocks<Isa, W, A, kBlocks>(o, b);
-  for (; b < row_blocks; ++b) prefill_blocks<Isa, W, A, 1>(o, b);
+  if constexpr (kBlocks > 1)
+    for (; b < row_blocks; ++b) prefill_blocks<Isa, W, A, 1>(o, b);
 }
 
 // fp16 activations: value * scale and activations become fp32, and the rest is one product for all widths. Strips are the outer loop,
@@ -219,8 +241,8 @@ class FloatPrefill {
   void run() {
     for (first_token_ = 0; first_token_ < o_.shape.m; first_token_ += kFloatChunk) {
       tokens_ = least(kFloatChunk, o_.shape.m - first_token_);
-      for (begin_ = 0; begin_ < o_.shape.k; begin_ += kWidth) {
-        columns_ = least(kWidth, o_.shape.k - begin_);
+      for (begin_ = 0; begin_ < o_.shape.k; begin_ += kStripColumns) {
+        columns_ = least(kStripColumns, o_.shape.k - begin_);
         for (int t = 0; t < tokens_; ++t)
           Isa::widen(at_byte<uint16_t>(o_.a.data, (first_token_ + t) * o_.a.stride) + begin_, columns_, a_[t]);
         int n = 0;
@@ -232,7 +254,7 @@ class FloatPrefill {
 
  private:
   using Floats = typename Isa::Floats;
-  static constexpr int kWidth = kFloatStrip * kColumns;
+  static constexpr int kStripColumns = kFloatStrip * kColumns;
 
   template <int Blocks>
   void rows(int n) {
@@ -267,7 +289,7 @@ class FloatPrefill {
       w[i] = w_[i];
       for (auto& each : sums[i]) each = Isa::zero();
     }
-    Isa::dot_floats(w, columns_, a_[slot], kWidth, sums);
+    Isa::dot_floats(w, columns_, a_[slot], kStripColumns, sums);
     for (int i = 0; i < Blocks; ++i)
       for (int t = 0; t < Tokens; ++t) add_to(o_.y.data + (first_token_ + slot + t) * o_.y.stride + n, n + i * kRows, i, sums[i][t]);
   }
@@ -282,8 +304,8 @@ class FloatPrefill {
 
   const Operands o_;
   int first_token_ = 0, tokens_ = 0, begin_ = 0, columns_ = 0;
-  alignas(64) float w_[2][kWidth * kRows];
-  alignas(64) float a_[kFloatChunk][kWidth];
+  alignas(64) float w_[2][kStripColumns * kRows];
+  alignas(64) float a_[kFloatChunk][kStripColumns];
 };
 
 template <class Isa, int W>

@@ -1,5 +1,5 @@
 // The products of AVX-VNNI and AVX-512-VNNI: vpdpbusd multiplies unsigned codes by signed activations and adds four of them to a 32-bit
-// lane, without saturation. The two differ in their encoding and in how many registers there are. Internal linkage, as tile.h.
+// lane, without saturation. Internal linkage, as tile.h.
 #ifndef BENCH_MM_VNNI_H_
 #define BENCH_MM_VNNI_H_
 
@@ -10,9 +10,9 @@ namespace {
 // `Dot` has add(sums, codes, activations).
 template <class Dot>
 struct Vnni : Avx2Base {
-  static constexpr int kTokens = Dot::kTokens;
+  static constexpr int kTokens = 4;
   template <int W>
-  static constexpr int kBlocks = 2;
+  static constexpr int kBlocks = Dot::kBlocks;
   template <int W>
   static constexpr int kStepBytes = 32;
 
