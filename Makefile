@@ -7,9 +7,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests need an Arm emulator, an SSH server, a browser and its driver, a symbol reader, sudo to check its files, and
+# Tests need an Arm emulator, an SSH server, a browser and its driver, a symbol reader, a compiler with sanitizers, sudo to check its files, and
 # what virtual boards and their broken networks are made of (they need root).
-TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps sudo \
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils g++ busybox procps sudo \
 	iproute2 nftables util-linux mount
 
 # What builds and runs an emulated board: devices/virtual/full/README.md.

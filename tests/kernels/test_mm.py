@@ -129,6 +129,17 @@ def test_no_kernel_file_has_a_weak_symbol(build_preset: Build, preset: str) -> N
 
 
 @pytest.mark.parametrize("preset", PRESETS)
+def test_no_loop_of_the_peaks_has_a_weak_symbol(build_preset: Build, preset: str) -> None:
+    objects = sorted((build_preset(preset) / "peak").rglob("peak_*.cc.o"))
+    assert len(objects) == 4
+    for path in objects:
+        symbols = symbol_table(path)
+        assert [name for kind, name in symbols if kind == "T" and name.startswith("peak_")]
+        assert not [name for kind, name in symbols if kind in "WwVvu"], path
+        assert not [name for kind, name in symbols if kind == "T" and not name.startswith("peak_")], path
+
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_binaries_are_static(build_preset: Build, preset: str) -> None:
     """A device needs no C library of ours: the ELF file asks for no interpreter (PT_INTERP, type 3)."""
     binary = (build_preset(preset) / "mm" / "mm_test").read_bytes()
