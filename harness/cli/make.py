@@ -19,7 +19,9 @@ from harness.words import nearest
 from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
+    from devices.virtual.board import Board
     from harness.costs import Operator
+    from harness.instructions import Counted
     from harness.kernel_timing import Consumed, Product
 
 
@@ -102,6 +104,9 @@ def kernels(
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
     launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
     energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
+    instructions: Annotated[
+        bool, typer.Option("--instructions", help="Time nothing: count what a virtual board's processor executes.")
+    ] = False,
     inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -110,6 +115,9 @@ def kernels(
     """Time single products on a device, and measure what energy they take."""
     from harness.kernel_cases import DEFAULT_CASES, check_case
 
+    if instructions:
+        _count(case or (), device, variant, threads, energy, inventory, json, dry_run)
+        return
     products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
     chosen = load_lab(inventory).pick(device)
     if dry_run:
@@ -131,6 +139,49 @@ def kernels(
         shown += _powered(found)
     data = [asdict(one.operator) | ({"energy": asdict(one.consumed)} if one.consumed else {}) for one in found]
     emit(data, json, *shown)
+
+
+def _count(
+    case: Sequence[str],
+    device: str,
+    variant: str | None,
+    threads: int,
+    energy: bool,
+    inventory: Path | None,
+    json: bool,
+    dry_run: bool,
+) -> None:
+    from devices.device import Target
+    from harness.build import build_agent
+    from harness.instructions import DEFAULT_CASES, board_of, count_products
+    from harness.kernel_cases import check_case
+
+    cases = tuple(check_case(one) for one in case or DEFAULT_CASES)
+    board = board_of(load_lab(inventory), device)
+    if threads != 1 or energy:
+        raise UsageError("--instructions counts one thread and no energy: leave out --threads and --energy")
+    if dry_run:
+        data = {"board": board.title, "cpu": board.qemu_cpu, "cases": list(cases)}
+        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 10 s each")
+        return
+    with shown_progress().step("instructions") as advance:
+        agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
+        counted, notes = count_products(board, agent.path, cases, variant, advance)
+    emit([asdict(one) for one in counted], json, _counted(board, counted), *notes)
+
+
+def _counted(board: "Board", counted: "Sequence[Counted]") -> Any:
+    from devices.virtual.counting.cycles import CORES
+
+    cores = [f">{core}" for core in CORES]
+    title = (
+        f"{board.title}, emulated {board.qemu_cpu}, no board: instructions per MAC, ESTIMATED cycles per MAC by core"
+    )
+    rows = []
+    for one in counted:
+        cycles = ["-" if value is None else number(value) for value in one.estimated_cycles_per_mac.values()]
+        rows.append([one.case, one.kernel, number(one.instructions_per_mac), *cycles])
+    return table(title, ("case", "kernel", ">instructions", *cores), rows)
 
 
 def _timed(one: "Operator") -> list[str]:
