@@ -167,16 +167,14 @@ def _count(
     with shown_progress().step("instructions") as advance:
         agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
         counted, notes = count_products(board, agent.path, cases, variant, advance)
-    emit([asdict(one) for one in counted], json, _counted(board, counted), *notes)
+    emit([asdict(one) | {"virtual": True, "estimate": True} for one in counted], json, _counted(board, counted), *notes)
 
 
 def _counted(board: "Board", counted: "Sequence[Counted]") -> Any:
     from devices.virtual.counting.cycles import CORES
 
     cores = [f">{core}" for core in CORES]
-    title = (
-        f"{board.title}, emulated {board.qemu_cpu}, no board: instructions per MAC, ESTIMATED cycles per MAC by core"
-    )
+    title = f"{board.title}, emulated as {board.qemu_cpu}: ESTIMATES per MAC, instructions, and cycles by core"
     rows = []
     for one in counted:
         cycles = ["-" if value is None else number(value) for value in one.estimated_cycles_per_mac.values()]
