@@ -31,7 +31,7 @@ from quantizers.scheme import Scheme
 DEFAULT_CASES = tuple(
     f"{scheme}:{product}"
     for scheme in ("w2a8g128", "w3a8g128", "w4a8g128", "w4a8g32", "w8a8g128", "w8a8g32")
-    for product in ("2048x2048:1", "1024x1024:128")
+    for product in ("2048x2048:1", "1024x1024:16")
 )
 _CALLS, _CALLS_IF_LARGE, _LARGE_MACS = 7, 3, 1 << 26
 """Calls of the shorter run, a prime number; the longer one has twice as many. Large products take seconds."""
