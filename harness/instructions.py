@@ -1,6 +1,6 @@
 """Instructions: what a product executes on an Arm processor that is not here, ours and onnxruntime's.
 
-Counted under an emulator, exactly, by the difference of two runs with different numbers of calls; nothing is timed. The
+Counted under an emulator by the differences of runs with different numbers of calls; nothing is timed. The
 cycles are a static estimate (devices/virtual/counting/cycles.py). Neither knows of memory: decoding may wait for it.
 """
 
@@ -33,8 +33,8 @@ DEFAULT_CASES = tuple(
     for scheme in ("w2a8g128", "w3a8g128", "w4a8g128", "w4a8g32", "w8a8g128", "w8a8g32")
     for product in ("2048x2048:1", "1024x1024:16")
 )
-_CALLS, _CALLS_IF_LARGE, _LARGE_MACS = 7, 3, 1 << 26
-"""Calls of the shorter run, a prime number; the longer one has twice as many. Large products take seconds."""
+CALLS = 3
+"""Calls of the shortest run; two more have twice and three times as many."""
 
 PEER = "onnxruntime"
 _PEER_PROGRAM = f"""
@@ -72,10 +72,6 @@ class Product:
     @property
     def macs(self) -> int:
         return self.m * self.n * self.k
-
-    @property
-    def calls(self) -> int:
-        return _CALLS_IF_LARGE if self.macs > _LARGE_MACS else _CALLS
 
     @property
     def has_peer(self) -> bool:
@@ -154,8 +150,8 @@ def _ours(emulator: Emulator, board: Board, agent: Path, product: Product, varia
         argv = [str(agent), "mm", "--case", str(product), *options, "--calls", str(calls)]
         return emulator.run(argv, board.qemu_cpu)
 
-    few, many = run(product.calls), run(2 * product.calls)
-    return _counted(product, _kernel(few.stdout), board, work_of_call(few.blocks, many.blocks, product.calls))
+    runs = [run(times * CALLS) for times in (1, 2, 3)]
+    return _counted(product, _kernel(runs[0].stdout), board, work_of_call([one.blocks for one in runs], CALLS))
 
 
 def _kernel(stdout: str) -> str:
@@ -174,9 +170,9 @@ def _theirs(emulator: Emulator, board: Board, peer: Python, product: Product) ->
         def run(calls: int) -> Run:
             return peer.run(emulator, board, _PEER_PROGRAM, [str(file), str(product.m), str(product.k), str(calls)])
 
-        few, many = run(product.calls), run(2 * product.calls)
+        blocks = [run(times * CALLS).blocks for times in (1, 2, 3)]
     kernel = f"{PEER} {version(PEER)} MatMulNBits"
-    return _counted(product, kernel, board, work_of_call(few.blocks, many.blocks, product.calls))
+    return _counted(product, kernel, board, work_of_call(blocks, CALLS))
 
 
 def _model(product: Product) -> bytes:

@@ -1,7 +1,8 @@
-"""Work: what one call of a program executes, from the difference of two runs that call it so and so often.
+"""Work: what one call of a program executes, from three runs of it with calls, 2 calls and 3 calls.
 
-Everything that happens once, such as starting and reading weights, falls out. So does what does not happen equally
-often in every call: numbers that are printed with a digit more, an interpreter that tidies up.
+Everything that happens once, such as starting and reading weights, falls out of the differences. A block counts as
+often as it was executed more in both: what only one of them has is a number printed with a digit more, an interpreter
+that tidies up, a thread that waited.
 """
 
 from collections import Counter
@@ -16,7 +17,7 @@ _SAME = 0.9
 
 @dataclass(frozen=True)
 class Work:
-    """`blocks` as executed in one call; `left_out` instructions a call (may be negative) were not counted."""
+    """`blocks` as executed in one call; `left_out` instructions a call were not the same and are not counted."""
 
     blocks: tuple[Block, ...]
     left_out: float
@@ -26,18 +27,17 @@ class Work:
         return sum(block.executed for block in self.blocks)
 
 
-def work_of_call(fewer: Iterable[Block], more: Iterable[Block], calls: int) -> Work:
-    """From two runs, the second with `calls` more calls; a prime number of them tells best what is of a call."""
-    difference = _executions(more)
-    difference.subtract(_executions(fewer))
-    blocks, left_out = [], 0
-    for (address, code), executions in difference.items():
-        block = Block(address, code, executions)
-        if executions > 0 and executions % calls == 0:
-            blocks.append(Block(address, code, executions // calls))
-        else:
-            left_out += block.executed
-    return Work(tuple(sorted(blocks, key=lambda block: block.address)), left_out / calls)
+def work_of_call(runs: Sequence[Iterable[Block]], calls: int) -> Work:
+    """From three runs, with `calls`, 2 `calls` and 3 `calls` calls."""
+    first, second, third = map(_executions, runs)
+    blocks, left_out = [], 0.0
+    for address, code in first | second | third:
+        key = (address, code)
+        steps = second[key] - first[key], third[key] - second[key]
+        block = Block(address, code, max(0, min(steps)) // calls)
+        blocks += [block] if block.executions else []
+        left_out += (sum(steps) / 2 / calls - block.executions) * block.instructions
+    return Work(tuple(sorted(blocks, key=lambda block: block.address)), left_out)
 
 
 def joined(blocks: Iterable[Block]) -> list[Block]:
