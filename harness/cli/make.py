@@ -19,7 +19,9 @@ from harness.words import nearest
 from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
+    from devices.virtual.board import Board
     from harness.costs import Operator
+    from harness.instructions import Counted
     from harness.kernel_timing import Consumed, Product
     from harness.peaks import Limit
 
@@ -106,6 +108,9 @@ def kernels(
         str, typer.Option("--pages", help="Pages of the weights: base, or huge as for the limits.")
     ] = "base",
     energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
+    instructions: Annotated[
+        bool, typer.Option("--instructions", help="Time nothing: count what a virtual board's processor executes.")
+    ] = False,
     inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -115,6 +120,9 @@ def kernels(
     from harness.kernel_cases import DEFAULT_CASES, check_case
     from harness.suite import PEAK_S
 
+    if instructions:
+        _count(case or (), device, variant, threads, energy, inventory, json, dry_run)
+        return
     products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
     if pages not in ("base", "huge"):
         raise UsageError(f"--pages {pages}: expected base or huge")
@@ -160,6 +168,47 @@ def _limits(limits: "Sequence[Limit]") -> list[Any]:
     ]
     headings = ("limit", "of", "pages", "isa", "fastest loop", ">at best", "")
     return [table("what the device does at best", headings, rows)] if rows else []
+
+
+def _count(
+    case: Sequence[str],
+    device: str,
+    variant: str | None,
+    threads: int,
+    energy: bool,
+    inventory: Path | None,
+    json: bool,
+    dry_run: bool,
+) -> None:
+    from devices.device import Target
+    from harness.build import build_agent
+    from harness.instructions import DEFAULT_CASES, board_of, count_products
+    from harness.kernel_cases import check_case
+
+    cases = tuple(check_case(one) for one in case or DEFAULT_CASES)
+    board = board_of(load_lab(inventory), device)
+    if threads != 1 or energy:
+        raise UsageError("--instructions counts one thread and no energy: leave out --threads and --energy")
+    if dry_run:
+        data = {"board": board.title, "cpu": board.qemu_cpu, "cases": list(cases)}
+        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 10 s each")
+        return
+    with shown_progress().step("instructions") as advance:
+        agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
+        counted, notes = count_products(board, agent.path, cases, variant, advance)
+    emit([asdict(one) | {"virtual": True, "estimate": True} for one in counted], json, _counted(board, counted), *notes)
+
+
+def _counted(board: "Board", counted: "Sequence[Counted]") -> Any:
+    from devices.virtual.counting.cycles import CORES
+
+    cores = [f">{core}" for core in CORES]
+    title = f"{board.title}, emulated as {board.qemu_cpu}: ESTIMATES per MAC, instructions, and cycles by core"
+    rows = []
+    for one in counted:
+        cycles = ["-" if value is None else number(value) for value in one.estimated_cycles_per_mac.values()]
+        rows.append([one.case, one.kernel, number(one.instructions_per_mac), *cycles])
+    return table(title, ("case", "kernel", ">instructions", *cores), rows)
 
 
 def _timed(one: "Operator") -> list[str]:

@@ -35,6 +35,7 @@ struct MmOptions {
   bool huge = false;  // the weights in huge pages
   int64_t footprint = 0;  // bytes; 0: twice the last-level cache
   int iterations = 20;
+  int64_t calls = 0;  // products of a batch; 0: as many as last min_ns
   int64_t min_ns = 1000000;
   int64_t min_ms = 0;
   uint64_t seed = 1;

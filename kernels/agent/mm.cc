@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kMaxTokens = 4096;
 constexpr size_t kMaxCases = 1024;
+constexpr int64_t kMaxCalls = 1000000000;
 constexpr int64_t kUnknownCache = 16 << 20;  // assumed where the kernel does not tell the last-level cache
 constexpr uint64_t kLine = 64;
 
@@ -209,7 +210,11 @@ Error Bench::run() {
   if (Error failed = watch_.start(&pool_)) return failed;
   std::vector<Timed*> order;
   for (Timed& timed : cases_) {
-    calibrate(&timed);
+    if (options_.calls) {
+      timed.calls = options_.calls;
+    } else {
+      calibrate(&timed);
+    }
     timed.ns.reserve(size_t(options_.iterations));
     order.insert(order.end(), size_t(options_.iterations), &timed);
   }
@@ -261,6 +266,8 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->huge = arguments->huge_pages();
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
+    } else if (arguments->is("--calls")) {
+      options->calls = arguments->integer(1, kMaxCalls);
     } else if (arguments->is("--min-ns")) {
       options->min_ns = arguments->integer(0, 10000000000);
     } else if (arguments->is("--min-ms")) {

@@ -67,6 +67,7 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
         (("mm", "--case", "w4a8:8x32:1", "--variant", "mm_w4a8_fastest"), "usage", "agent info"),
         (("mm", "--case", "w4a8:8x32:1", "--variant", "mm_w2a8_1x8x4_scalar"), "usage", "does not multiply w4a8"),
         (("mm", "--case", "w4a8:8x32:1", "--warm", "--cold"), "usage", "exclude"),
+        (("mm", "--case", "w4a8:8x32:1", "--calls", "0"), "usage", "expected an integer"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0,0"), "usage", "distinct"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0-999999"), "usage", "CPU numbers"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0", "--threads", "2"), "usage", "2 threads on 1 cpus"),
@@ -99,7 +100,7 @@ def test_a_wrong_command_line_gets_its_code_and_says_what_was_expected(
 
 
 WORDS = ["info", "spin", "idle", "mm", "peak", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus",
-         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--prefill",
+         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--calls", "--prefill",
          "--decode", "--warm", "--pages", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1", "fp16:9x7:2",
          "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
 
@@ -280,6 +281,10 @@ class TestMm:
         assert agent(*case).results[0]["footprint_bytes"] == 2 * last
         assert agent(*case, "--footprint", 1 << 20).results[0]["footprint_bytes"] == 1 << 20
         assert agent(*case, "--warm").results[0]["footprint_bytes"] == 64 * 64 // 2 + 64 * 2
+
+    def test_with_calls_a_batch_is_so_many_products(self, agent: Any) -> None:
+        (timed,) = agent("mm", "--case", "w4a8:64x64:1", "--calls", 3, "--iterations", 2, "--warm").results
+        assert (timed["calls"], len(timed["ns"])) == (3, 2)
 
     def test_threads_follow_the_list_of_cpus(self, agent: Any) -> None:
         cpus = sorted(os.sched_getaffinity(0))[:2]
