@@ -1,9 +1,6 @@
 # Compiler flags of one instruction set: exactly the features that cpu.cc's kIsas demands of the CPU at run time.
 set(ISAS_x86_64 avx2 avxvnni avx512vnni)
-set(ISAS_aarch64 neon dotprod)
-# Of the peaks: their table takes what runs, so that a peak is known before there is a product.
-set(PEAK_ISAS_x86_64 avx2 avxvnni avx512vnni)
-set(PEAK_ISAS_aarch64 neon dotprod i8mm)
+set(ISAS_aarch64 neon dotprod i8mm)
 set(ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_avxvnni -mavxvnni -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)

@@ -138,4 +138,5 @@ struct Scalar {
 #define MM_DEFINE_avx512vnni(...)
 #define MM_DEFINE_neon(...)
 #define MM_DEFINE_dotprod(...)
+#define MM_DEFINE_i8mm(...)
 #include "mm/variants.inc"

@@ -100,9 +100,9 @@ def test_a_wrong_command_line_gets_its_code_and_says_what_was_expected(
 
 
 WORDS = ["info", "spin", "idle", "mm", "peak", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus",
-         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--calls", "--prefill",
-         "--decode", "--warm", "--pages", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1", "fp16:9x7:2",
-         "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
+         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--calls",
+         "--prefill", "--decode", "--warm", "--pages", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1",
+         "fp16:9x7:2", "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
