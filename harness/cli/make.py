@@ -1,26 +1,17 @@
-"""What the bench makes: `bench build`, `quantize`, `kernels`, `allocate`, `recipes`."""
+"""What the bench makes: `bench build`, `quantize`, `allocate`, `recipes`."""
 
-import shlex
 import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from harness.cli import options
-from harness.cli.lab import load_lab
 from harness.cli.output import emit, number, size, table
 from harness.cli.progress import shown_progress
 from harness.errors import UsageError
 from harness.words import nearest
 from quantizers.atomic import atomic
-
-if TYPE_CHECKING:
-    from harness.costs import Operator
-    from harness.kernel_timing import Consumed, Product
 
 
 def build(
@@ -94,76 +85,14 @@ def quantize(
     )
 
 
-def kernels(
-    case: Annotated[list[str] | None, typer.Argument(help="SCHEME:NxK:M. [default: 4096x4096 at M 1 and 128]")] = None,
-    device: options.Device = "local",
-    variant: Annotated[str | None, typer.Option("--variant", help="Time this kernel, not the best one.")] = None,
-    warm: Annotated[bool, typer.Option("--warm", help="Weights in the caches instead of in memory.")] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
-    launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
-    energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
-    inventory: options.InventoryFile = None,
-    out: options.Out = Path("site"),
-    json: options.Json = False,
-    dry_run: options.DryRun = False,
-) -> None:
-    """Time single products on a device, and measure what energy they take."""
-    from harness.kernel_cases import DEFAULT_CASES, check_case
-
-    products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
-    chosen = load_lab(inventory).pick(device)
-    if dry_run:
-        # Energy takes a launch of its own for every case, and idle power before and after all.
-        estimate = launches * (0.3 + len(products_of) * (2.5 if energy else 0.1)) + (6 if energy else 0)
-        emit(
-            {"device": chosen.name, "cases": list(products_of), "seconds": estimate},
-            json,
-            f"would time {', '.join(products_of)} on {chosen.name}{' with energy' * energy}: about {estimate:.0f} s",
-        )
-        return
-    from harness.kernel_timing import Products, time_products
-
-    products = Products(products_of, "warm" if warm else "cold", variant, threads, launches, energy)
-    found = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
-    headings = ("scheme", ">N", ">K", ">M", ">us", ">low", ">high", ">GOP/s", ">GB/s", "kernel")
-    shown = [table(f"{chosen.name}, {products.memory} weights", headings, [_timed(one.operator) for one in found])]
-    if energy:
-        shown += _powered(found)
-    data = [asdict(one.operator) | ({"energy": asdict(one.consumed)} if one.consumed else {}) for one in found]
-    emit(data, json, *shown)
-
-
-def _timed(one: "Operator") -> list[str]:
-    time = one.latency_us
-    rate = 2e-3 * one.m * one.n * one.k / time.value, one.weight_bytes * 1e-3 / time.value
-    cells = [number(value) for value in (time.value, time.low, time.high, *rate)]
-    return [one.scheme, str(one.n), str(one.k), str(one.m), *cells, one.variant]
-
-
-def _powered(found: "Sequence[Product]") -> list[Any]:
-    """A table of joules; below it where they were measured, what is to be known of them, and why some are not there."""
-    headings = ("scheme", ">N", ">K", ">M", ">mJ", ">low", ">high", ">net mJ", ">W", "")
-    rows, below = [], []
-    for operator, consumed in ((one.operator, one.consumed) for one in found):
-        if consumed is not None:
-            case = [operator.scheme, str(operator.n), str(operator.k), str(operator.m)]
-            rows.append([*case, *_joules(consumed), ", ".join(consumed.reasons)])
-            below += [f"{consumed.sensor}: {consumed.boundary}"] if consumed.sensor else []
-            below += [*consumed.notes, *([f"n/a: {consumed.unknown}"] if consumed.unknown else [])]
-    return [table("energy of a product", headings, rows), *dict.fromkeys(below)]
-
-
-def _joules(consumed: "Consumed") -> list[str]:
-    energy, net, power = consumed.energy_j, consumed.net_j, consumed.power_w
-    joules = [energy.value, energy.low, energy.high] if energy else [None] * 3
-    millijoules = [None if value is None else value * 1e3 for value in (*joules, net.value if net else None)]
-    return ["n/a" if value is None else number(value) for value in (*millijoules, power.value if power else None)]
-
-
 def allocate(
     run: options.RunId = "last",
     budget: options.Budgets = None,
     device: Annotated[str, typer.Option("--device", "-d", help="A device of the run. [default: its first]")] = "",
+    costs: Annotated[
+        str,
+        typer.Option("--costs", help="Products as timed by this run of `bench kernels` instead. [default: the run's]"),
+    ] = "",
     to: Annotated[Path | None, typer.Option("--to", help="Write allocation.json here.")] = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -182,7 +111,7 @@ def allocate(
     name = device or (names[0] if names else "")
     if name not in names:
         raise UsageError(f"run {found.run_id} has no device {name!r}{nearest(name, names)}")
-    file = reallocate(store, found, name, budget or ())
+    file = reallocate(store, found, name, budget or (), store.run(costs) if costs else None)
     if to is not None:
         write(file, to)
     budgets = [

@@ -1,0 +1,235 @@
+"""ggml by its C interface: products of quantized tensors in the buffer that llama.cpp would load them into.
+
+Several products make a graph, so that starting the threads of a graph is shared among them, as in a model.
+"""
+
+import ctypes
+from collections.abc import Callable, Sequence
+from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.peers.base import Matrix, Product, Weights, repeated
+
+F32 = 0
+"""GGML_TYPE_F32."""
+GRAPH_NODES = 8
+"""At least so many products a graph; of a single copy (warm weights) so many times the same."""
+ROOM = 1 << 20
+"""Bytes for what describes tensors and a graph."""
+
+
+class _InitParams(Structure):
+    _fields_ = [("mem_size", c_size_t), ("mem_buffer", c_void_p), ("no_alloc", c_bool)]
+
+
+class _TypeTraits(Structure):
+    """The head of ggml_type_traits, up to what turns a row into floats."""
+
+    _fields_ = [
+        ("type_name", c_char_p),
+        ("blck_size", c_int64),
+        ("blck_size_interleave", c_int64),
+        ("type_size", c_size_t),
+        ("is_quantized", c_bool),
+        ("to_float", ctypes.CFUNCTYPE(None, c_void_p, c_void_p, c_int64)),
+    ]
+
+
+_P, _I, _L, _S = c_void_p, c_int, c_int64, c_size_t
+FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "ggml_init": (_P, (_InitParams,)),
+    "ggml_new_tensor_2d": (_P, (_P, _I, _L, _L)),
+    "ggml_mul_mat": (_P, (_P, _P, _P)),
+    "ggml_new_graph_custom": (_P, (_P, _S, c_bool)),
+    "ggml_build_forward_expand": (None, (_P, _P)),
+    "ggml_quantize_chunk": (_S, (_I, POINTER(c_float), _P, _L, _L, _L, POINTER(c_float))),
+    "ggml_row_size": (_S, (_I, _L)),
+    "ggml_backend_cpu_init": (_P, ()),
+    "ggml_backend_cpu_set_n_threads": (None, (_P, _I)),
+    "ggml_backend_cpu_buffer_type": (_P, ()),
+    "ggml_backend_buft_name": (c_char_p, (_P,)),
+    "ggml_backend_buft_alloc_buffer": (_P, (_P, _S)),
+    "ggml_backend_buffer_get_base": (_P, (_P,)),
+    "ggml_backend_alloc_ctx_tensors_from_buft": (_P, (_P, _P)),
+    "ggml_backend_tensor_alloc": (_I, (_P, _P, _P)),
+    "ggml_backend_tensor_set": (None, (_P, _P, _S, _S)),
+    "ggml_backend_tensor_get": (None, (_P, _P, _S, _S)),
+    "ggml_backend_graph_compute": (_I, (_P, _P)),
+}
+"""What is called: result and arguments, as in ggml.h, ggml-backend.h, ggml-alloc.h and ggml-cpu.h."""
+EXTRA_FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
+    "ggml_get_type_traits": (POINTER(_TypeTraits), (_I,)),
+    "ggml_backend_get_device": (_P, (_P,)),
+    "ggml_backend_dev_backend_reg": (_P, (_P,)),
+    "ggml_backend_reg_get_proc_address": (_P, (_P, c_char_p)),
+    "ggml_backend_dev_supports_op": (c_bool, (_P, _P)),
+}
+"""What only newer ones have; without it there are no buffers that repack, and no values of a type."""
+_EXTRA_BUFFERS = ctypes.CFUNCTYPE(POINTER(c_void_p), c_void_p)
+
+
+class Ggml:
+    """The library at these paths, in the order in which they depend on each other."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        libraries = [CDLL(str(path), mode=ctypes.RTLD_GLOBAL) for path in paths]
+        found = ((name, _find(libraries, name, *kind)) for name, kind in (FUNCTIONS | EXTRA_FUNCTIONS).items())
+        self._functions = {name: function for name, function in found if function is not None}
+        if absent := FUNCTIONS.keys() - self._functions.keys():
+            raise RuntimeError(f"expected a ggml in {', '.join(map(str, paths))}: it lacks {', '.join(sorted(absent))}")
+        self.backend = self.call("ggml_backend_cpu_init")
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        return self._functions[name](*arguments)
+
+    def knows(self, name: str) -> bool:
+        return name in self._functions
+
+    def context(self) -> Any:
+        """For tensors whose memory is elsewhere; kept until the process ends."""
+        return self.call("ggml_init", _InitParams(ROOM, None, True))
+
+    def set_threads(self, threads: int) -> None:
+        self.call("ggml_backend_cpu_set_n_threads", self.backend, threads)
+
+    @cached_property
+    def repacking(self) -> list[Any]:
+        """Buffer types that keep weights in another order, best first."""
+        if not self.knows("ggml_backend_reg_get_proc_address"):
+            return []
+        device = self.call("ggml_backend_get_device", self.backend)
+        registry = self.call("ggml_backend_dev_backend_reg", device)
+        address = self.call("ggml_backend_reg_get_proc_address", registry, b"ggml_backend_dev_get_extra_bufts")
+        found = _EXTRA_BUFFERS(address)(device) if address else ()
+        return [one for one in _until_null(found)]
+
+    def quantize(self, kind: int, rows: Matrix) -> NDArray[np.uint8]:
+        """Rows x bytes of a row. Rows that are stored interleaved stay so."""
+        count, columns = rows.shape
+        made = np.empty((count, self.call("ggml_row_size", kind, columns)), dtype=np.uint8)
+        # Some types want to know which weights matter; all alike is a fair word.
+        importance = np.ones(columns, dtype=np.float32)
+        self.call("ggml_quantize_chunk", kind, _floats(rows), made.ctypes.data, 0, count, columns, _floats(importance))
+        return made
+
+    def load(self, kind: int, rows: Matrix, n: int, copies: int) -> Weights:
+        """N x K weights of a type (GGML_TYPE_*), which repeat `rows`; N is a multiple of their count."""
+        made = self.quantize(kind, rows)
+        content, k = repeated(made, n), rows.shape[1]
+        buffer_type = self._buffer_type(kind, n, k)
+        tensors = self._tensors(kind, n, k, copies, buffer_type)
+        for tensor in tensors:
+            self.call("ggml_backend_tensor_set", tensor, content.ctypes.data, 0, content.nbytes)
+        name = self.call("ggml_backend_buft_name", buffer_type).decode()
+        return GgmlWeights(content.nbytes, self, tensors, Stored(kind, made, n, k, name))
+
+    def values(self, kind: int, made: NDArray[np.uint8], columns: int) -> Matrix:
+        """What quantized rows mean."""
+        to_float = self.call("ggml_get_type_traits", kind).contents.to_float
+        found = np.empty((len(made), columns), dtype=np.float32)
+        to_float(made.ctypes.data, found.ctypes.data, found.size)
+        return found
+
+    def _buffer_type(self, kind: int, n: int, k: int) -> Any:
+        """Asked as llama.cpp does when it loads a model: where a tensor would lie that can be multiplied there."""
+        plain = self.call("ggml_backend_cpu_buffer_type")
+        fit = (one for one in self.repacking if self._supported(self._tensors(kind, n, k, 1, one)[0], k))
+        return next(fit, plain)
+
+    def _tensors(self, kind: int, n: int, k: int, copies: int, buffer_type: Any) -> list[Any]:
+        context = self.context()
+        tensors = [self.call("ggml_new_tensor_2d", context, kind, k, n) for _ in range(copies)]
+        self.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
+        return tensors
+
+    def _supported(self, tensor: Any, k: int) -> bool:
+        context = self.context()
+        x = self.call("ggml_new_tensor_2d", context, F32, k, 1)
+        product = self.call("ggml_mul_mat", context, tensor, x)
+        device = self.call("ggml_backend_get_device", self.backend)
+        return bool(self.call("ggml_backend_dev_supports_op", device, product))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Weights of a type: some rows, as quantized, which are repeated; `buffer` is where they lie."""
+
+    kind: int
+    made: NDArray[np.uint8]
+    n: int
+    k: int
+    buffer: str
+
+
+class GgmlWeights:
+    def __init__(self, size: int, ggml: Ggml, tensors: list[Any], stored: Stored) -> None:
+        self.bytes, self.stored = size, stored
+        self._ggml, self._tensors = ggml, tensors
+        self.copies = len(tensors)
+
+    def values(self) -> Matrix:
+        values = self._ggml.values(self.stored.kind, self.stored.made, self.stored.k)
+        return np.resize(values, (self.stored.n, self.stored.k))
+
+    def times(self, x: Matrix) -> Product:
+        return GgmlProduct(self._ggml, self._tensors, x, self.stored.n)
+
+
+class GgmlProduct:
+    """A graph of independent products, all into the same memory."""
+
+    def __init__(self, ggml: Ggml, weights: list[Any], x: Matrix, n: int) -> None:
+        self._ggml, self._shape = ggml, (len(x), n)
+        rounds = -(-GRAPH_NODES // len(weights))
+        self.per_call = rounds * len(weights)
+        context = ggml.context()
+        given = ggml.call("ggml_new_tensor_2d", context, F32, x.shape[1], len(x))
+        ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", context, ggml.call("ggml_backend_cpu_buffer_type"))
+        ggml.call("ggml_backend_tensor_set", given, np.ascontiguousarray(x).ctypes.data, 0, x.nbytes)
+        self._made = [ggml.call("ggml_mul_mat", context, one, given) for _ in range(rounds) for one in weights]
+        self._place(4 * len(x) * n)
+        self._graph = ggml.call("ggml_new_graph_custom", context, 2 * self.per_call + 8, False)
+        for one in self._made:
+            ggml.call("ggml_build_forward_expand", self._graph, one)
+
+    def __call__(self) -> None:
+        if self._ggml.call("ggml_backend_graph_compute", self._ggml.backend, self._graph):
+            raise RuntimeError("ggml could not compute the graph")
+
+    def output(self) -> Matrix:
+        found = np.empty(self._shape, dtype=np.float32)
+        self._ggml.call("ggml_backend_tensor_get", self._made[-1], found.ctypes.data, 0, found.nbytes)
+        return found
+
+    def _place(self, size: int) -> None:
+        buffer_type = self._ggml.call("ggml_backend_cpu_buffer_type")
+        buffer = self._ggml.call("ggml_backend_buft_alloc_buffer", buffer_type, size)
+        base = self._ggml.call("ggml_backend_buffer_get_base", buffer)
+        for one in self._made:
+            self._ggml.call("ggml_backend_tensor_alloc", buffer, one, base)
+
+
+def _find(libraries: Sequence[CDLL], name: str, result: Any, arguments: tuple[Any, ...]) -> Callable[..., Any] | None:
+    for library in libraries:
+        if hasattr(library, name):
+            function: Callable[..., Any] = getattr(library, name)
+            function.restype, function.argtypes = result, arguments  # type: ignore[attr-defined]
+            return function
+    return None
+
+
+def _floats(array: Matrix) -> Any:
+    return np.ascontiguousarray(array).ctypes.data_as(POINTER(c_float))
+
+
+def _until_null(pointers: Any) -> list[Any]:
+    found: list[Any] = []
+    while pointers and pointers[len(found)]:
+        found.append(pointers[len(found)])
+    return found
