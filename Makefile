@@ -2,7 +2,7 @@
 # make test    install what the tests need, then lint, type-check and test
 # make lab     tests of faults, verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
 # make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
-# make benchmark  our kernels beside those of other libraries (harness/README.md, Peers): an hour on a quiet machine
+# make benchmark  our kernels beside those of other libraries (harness/README.md, Peers): half an hour on a quiet machine
 # make install the virtual environment alone
 
 PYTHON ?= python3

@@ -1,9 +1,11 @@
 """ggml by its C interface: products of quantized tensors in the buffer that llama.cpp would load them into.
 
-Several products make a graph, so that starting the threads of a graph is shared among them, as in a model.
+Several products of few tokens make a graph, so that they share the start of its threads, as in a model.
 """
 
 import ctypes
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from ctypes import CDLL, POINTER, Structure, c_bool, c_char_p, c_float, c_int, c_int64, c_size_t, c_void_p
 from dataclasses import dataclass
@@ -18,10 +20,12 @@ from harness.peers.base import Matrix, Product, Weights, repeated
 
 F32 = 0
 """GGML_TYPE_F32."""
-GRAPH_NODES = 8
-"""At least so many products a graph; of a single copy (warm weights) so many times the same."""
-ROOM = 1 << 20
-"""Bytes for what describes tensors and a graph."""
+GRAPH_TOKENS = 8
+"""A graph has so many products of one token; of many tokens one takes long enough by itself."""
+ROOM = 1 << 16
+"""Bytes for what describes the tensors of a graph, or itself."""
+TENSOR = 1 << 10
+"""Bytes for what describes one more; today's ggml takes 400."""
 
 
 class _InitParams(Structure):
@@ -91,9 +95,9 @@ class Ggml:
     def knows(self, name: str) -> bool:
         return name in self._functions
 
-    def context(self) -> Any:
+    def context(self, tensors: int = 0) -> Any:
         """For tensors whose memory is elsewhere; kept until the process ends."""
-        return self.call("ggml_init", _InitParams(ROOM, None, True))
+        return self.call("ggml_init", _InitParams(ROOM + tensors * TENSOR, None, True))
 
     def set_threads(self, threads: int) -> None:
         self.call("ggml_backend_cpu_set_n_threads", self.backend, threads)
@@ -143,7 +147,7 @@ class Ggml:
         return next(fit, plain)
 
     def _tensors(self, kind: int, n: int, k: int, copies: int, buffer_type: Any) -> list[Any]:
-        context = self.context()
+        context = self.context(copies)
         tensors = [self.call("ggml_new_tensor_2d", context, kind, k, n) for _ in range(copies)]
         self.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
         return tensors
@@ -182,37 +186,59 @@ class GgmlWeights:
 
 
 class GgmlProduct:
-    """A graph of independent products, all into the same memory."""
+    """Graphs of independent products, all into the same memory, which take turns."""
 
     def __init__(self, ggml: Ggml, weights: list[Any], x: Matrix, n: int) -> None:
-        self._ggml, self._shape = ggml, (len(x), n)
-        rounds = -(-GRAPH_NODES // len(weights))
-        self.per_call = rounds * len(weights)
-        context = ggml.context()
-        given = ggml.call("ggml_new_tensor_2d", context, F32, x.shape[1], len(x))
-        ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", context, ggml.call("ggml_backend_cpu_buffer_type"))
-        ggml.call("ggml_backend_tensor_set", given, np.ascontiguousarray(x).ctypes.data, 0, x.nbytes)
-        self._made = [ggml.call("ggml_mul_mat", context, one, given) for _ in range(rounds) for one in weights]
-        self._place(4 * len(x) * n)
-        self._graph = ggml.call("ggml_new_graph_custom", context, 2 * self.per_call + 8, False)
-        for one in self._made:
-            ggml.call("ggml_build_forward_expand", self._graph, one)
+        self._ggml, self._shape, self._next = ggml, (len(x), n), 0
+        self.per_call = max(GRAPH_TOKENS // len(x), 1)
+        given = self._given(x)
+        made = [self._products(turn, given) for turn in in_turns(weights, self.per_call)]
+        self._y = made[-1][-1]
+        self._place([one for turn in made for one in turn], 4 * len(x) * n)
+        self._graphs = [self._graph(turn) for turn in made]
 
     def __call__(self) -> None:
-        if self._ggml.call("ggml_backend_graph_compute", self._ggml.backend, self._graph):
+        if self._ggml.call("ggml_backend_graph_compute", self._ggml.backend, self._graphs[self._next]):
             raise RuntimeError("ggml could not compute the graph")
+        self._next = (self._next + 1) % len(self._graphs)
 
     def output(self) -> Matrix:
         found = np.empty(self._shape, dtype=np.float32)
-        self._ggml.call("ggml_backend_tensor_get", self._made[-1], found.ctypes.data, 0, found.nbytes)
+        self._ggml.call("ggml_backend_tensor_get", self._y, found.ctypes.data, 0, found.nbytes)
         return found
 
-    def _place(self, size: int) -> None:
+    def _products(self, weights: Sequence[Any], given: Any) -> list[Any]:
+        context = self._ggml.context()
+        return [self._ggml.call("ggml_mul_mat", context, one, given) for one in weights]
+
+    def _given(self, x: Matrix) -> Any:
+        context = self._ggml.context()
+        given = self._ggml.call("ggml_new_tensor_2d", context, F32, x.shape[1], len(x))
+        buffer_type = self._ggml.call("ggml_backend_cpu_buffer_type")
+        self._ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
+        self._ggml.call("ggml_backend_tensor_set", given, np.ascontiguousarray(x).ctypes.data, 0, x.nbytes)
+        return given
+
+    def _place(self, products: Sequence[Any], size: int) -> None:
         buffer_type = self._ggml.call("ggml_backend_cpu_buffer_type")
         buffer = self._ggml.call("ggml_backend_buft_alloc_buffer", buffer_type, size)
         base = self._ggml.call("ggml_backend_buffer_get_base", buffer)
-        for one in self._made:
+        for one in products:
             self._ggml.call("ggml_backend_tensor_alloc", buffer, one, base)
+
+    def _graph(self, products: Sequence[Any]) -> Any:
+        # Twice the products, since their inputs count as well.
+        graph = self._ggml.call("ggml_new_graph_custom", self._ggml.context(), 2 * len(products) + 8, False)
+        for one in products:
+            self._ggml.call("ggml_build_forward_expand", graph, one)
+        return graph
+
+
+def in_turns(copies: Sequence[Any], count: int) -> list[list[Any]]:
+    """Groups of `count` that, one after the other and again and again, take each copy when all others were."""
+    groups = len(copies) // math.gcd(len(copies), count)
+    taken = list(itertools.islice(itertools.cycle(copies), groups * count))
+    return [taken[i : i + count] for i in range(0, len(taken), count)]
 
 
 def _find(libraries: Sequence[CDLL], name: str, result: Any, arguments: tuple[Any, ...]) -> Callable[..., Any] | None:

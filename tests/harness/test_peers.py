@@ -19,6 +19,7 @@ from harness.errors import UnsupportedError
 from harness.peers import PEERS, Kernel
 from harness.peers.__main__ import MAX_COPIES, ROWS, UNKNOWN_CACHE, copies, last_level_cache
 from harness.peers.codes import Codes
+from harness.peers.ggml import in_turns
 from harness.peers.ik_llama import VARIABLE
 from harness.peers.timing import Effort, time_all
 from harness.probes import PROBES
@@ -113,6 +114,15 @@ def test_the_last_level_cache_is_the_largest(tmp_path: Path) -> None:
         (tmp_path / f"index{index}" / "size").write_text(f"{size}\n")
     assert last_level_cache(tmp_path) == 32 << 20
     assert last_level_cache(tmp_path / "none") == UNKNOWN_CACHE
+
+
+@pytest.mark.parametrize(("copies_held", "count"), [(1, 8), (9, 8), (8, 8), (12, 8), (3, 1), (5, 3)])
+def test_graphs_that_repeat_take_every_copy_when_all_others_were(copies_held: int, count: int) -> None:
+    groups = in_turns(range(copies_held), count)
+    assert {len(group) for group in groups} == {count}
+    taken = [one for group in groups for one in group]
+    assert taken == [i % copies_held for i in range(len(taken))]
+    assert len(taken) % copies_held == 0
 
 
 class Counted:
