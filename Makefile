@@ -64,6 +64,7 @@ $(VENV)/.installed-test: $(VENV)/.installed
 
 # llama.cpp is compiled for this machine, as whoever wants it fast would have it.
 $(VENV)/.installed-peers: $(VENV)/.installed
+	.ci/apt-install g++
 	CMAKE_ARGS=-DGGML_NATIVE=ON $(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[peers]'
 	touch $@
 
