@@ -58,8 +58,8 @@ class Weights(Protocol):
     @property
     def copies(self) -> int: ...
 
-    def values(self) -> Matrix:
-        """N x K, what the stored codes mean."""
+    def values(self) -> Matrix | None:
+        """N x K, what the stored codes mean; None: the library does not tell."""
         ...
 
     def times(self, x: Matrix) -> Product:

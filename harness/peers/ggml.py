@@ -22,10 +22,9 @@ F32 = 0
 """GGML_TYPE_F32."""
 GRAPH_TOKENS = 8
 """A graph has so many products of one token; of many tokens one takes long enough by itself."""
-ROOM = 1 << 16
-"""Bytes for what describes the tensors of a graph, or itself."""
-TENSOR = 1 << 10
-"""Bytes for what describes one more; today's ggml takes 400."""
+ROOM = 1 << 26
+"""Bytes for what describes tensors and graphs, of which no more are taken than are used: 400 a tensor."""
+PROBE_ROOM = 1 << 14
 
 
 class _InitParams(Structure):
@@ -48,6 +47,7 @@ class _TypeTraits(Structure):
 _P, _I, _L, _S = c_void_p, c_int, c_int64, c_size_t
 FUNCTIONS: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "ggml_init": (_P, (_InitParams,)),
+    "ggml_free": (None, (_P,)),
     "ggml_new_tensor_2d": (_P, (_P, _I, _L, _L)),
     "ggml_mul_mat": (_P, (_P, _P, _P)),
     "ggml_new_graph_custom": (_P, (_P, _S, c_bool)),
@@ -88,6 +88,8 @@ class Ggml:
         if absent := FUNCTIONS.keys() - self._functions.keys():
             raise RuntimeError(f"expected a ggml in {', '.join(map(str, paths))}: it lacks {', '.join(sorted(absent))}")
         self.backend = self.call("ggml_backend_cpu_init")
+        # Two for all: older ones have no more than 64.
+        self._held, self.products = self.context(ROOM), self.context(ROOM)
 
     def call(self, name: str, *arguments: Any) -> Any:
         return self._functions[name](*arguments)
@@ -95,9 +97,9 @@ class Ggml:
     def knows(self, name: str) -> bool:
         return name in self._functions
 
-    def context(self, tensors: int = 0) -> Any:
-        """For tensors whose memory is elsewhere; kept until the process ends."""
-        return self.call("ggml_init", _InitParams(ROOM + tensors * TENSOR, None, True))
+    def context(self, room: int) -> Any:
+        """For tensors whose memory is elsewhere."""
+        return self.call("ggml_init", _InitParams(room, None, True))
 
     def set_threads(self, threads: int) -> None:
         self.call("ggml_backend_cpu_set_n_threads", self.backend, threads)
@@ -143,21 +145,24 @@ class Ggml:
     def _buffer_type(self, kind: int, n: int, k: int) -> Any:
         """Asked as llama.cpp does when it loads a model: where a tensor would lie that can be multiplied there."""
         plain = self.call("ggml_backend_cpu_buffer_type")
-        fit = (one for one in self.repacking if self._supported(self._tensors(kind, n, k, 1, one)[0], k))
-        return next(fit, plain)
+        return next((one for one in self.repacking if self._supported(kind, n, k, one)), plain)
 
     def _tensors(self, kind: int, n: int, k: int, copies: int, buffer_type: Any) -> list[Any]:
-        context = self.context(copies)
-        tensors = [self.call("ggml_new_tensor_2d", context, kind, k, n) for _ in range(copies)]
-        self.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
+        """Those that are in the context already have their memory."""
+        tensors = [self.call("ggml_new_tensor_2d", self._held, kind, k, n) for _ in range(copies)]
+        self.call("ggml_backend_alloc_ctx_tensors_from_buft", self._held, buffer_type)
         return tensors
 
-    def _supported(self, tensor: Any, k: int) -> bool:
-        context = self.context()
+    def _supported(self, kind: int, n: int, k: int, buffer_type: Any) -> bool:
+        context = self.context(PROBE_ROOM)
+        tensor = self.call("ggml_new_tensor_2d", context, kind, k, n)
+        self.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
         x = self.call("ggml_new_tensor_2d", context, F32, k, 1)
         product = self.call("ggml_mul_mat", context, tensor, x)
         device = self.call("ggml_backend_get_device", self.backend)
-        return bool(self.call("ggml_backend_dev_supports_op", device, product))
+        found = bool(self.call("ggml_backend_dev_supports_op", device, product))
+        self.call("ggml_free", context)
+        return found
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,9 @@ class GgmlWeights:
         self._ggml, self._tensors = ggml, tensors
         self.copies = len(tensors)
 
-    def values(self) -> Matrix:
+    def values(self) -> Matrix | None:
+        if not self._ggml.knows("ggml_get_type_traits"):
+            return None
         values = self._ggml.values(self.stored.kind, self.stored.made, self.stored.k)
         return np.resize(values, (self.stored.n, self.stored.k))
 
@@ -208,27 +215,25 @@ class GgmlProduct:
         return found
 
     def _products(self, weights: Sequence[Any], given: Any) -> list[Any]:
-        context = self._ggml.context()
-        return [self._ggml.call("ggml_mul_mat", context, one, given) for one in weights]
+        return [self._ggml.call("ggml_mul_mat", self._ggml.products, one, given) for one in weights]
 
     def _given(self, x: Matrix) -> Any:
-        context = self._ggml.context()
-        given = self._ggml.call("ggml_new_tensor_2d", context, F32, x.shape[1], len(x))
-        buffer_type = self._ggml.call("ggml_backend_cpu_buffer_type")
-        self._ggml.call("ggml_backend_alloc_ctx_tensors_from_buft", context, buffer_type)
+        given = self._ggml.call("ggml_new_tensor_2d", self._ggml.products, F32, x.shape[1], len(x))
+        self._place([given], x.nbytes)
         self._ggml.call("ggml_backend_tensor_set", given, np.ascontiguousarray(x).ctypes.data, 0, x.nbytes)
         return given
 
-    def _place(self, products: Sequence[Any], size: int) -> None:
+    def _place(self, tensors: Sequence[Any], size: int) -> None:
+        """All at the same place."""
         buffer_type = self._ggml.call("ggml_backend_cpu_buffer_type")
         buffer = self._ggml.call("ggml_backend_buft_alloc_buffer", buffer_type, size)
         base = self._ggml.call("ggml_backend_buffer_get_base", buffer)
-        for one in products:
+        for one in tensors:
             self._ggml.call("ggml_backend_tensor_alloc", buffer, one, base)
 
     def _graph(self, products: Sequence[Any]) -> Any:
         # Twice the products, since their inputs count as well.
-        graph = self._ggml.call("ggml_new_graph_custom", self._ggml.context(), 2 * len(products) + 8, False)
+        graph = self._ggml.call("ggml_new_graph_custom", self._ggml.products, 2 * len(products) + 8, False)
         for one in products:
             self._ggml.call("ggml_build_forward_expand", graph, one)
         return graph

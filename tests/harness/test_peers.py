@@ -53,10 +53,11 @@ for kernel in peer.kernels:
         product()
         first = product.output().copy()
         product()
+        stored = weights.values()
         print("FOUND" + json.dumps({{
             "name": kernel.name, "bits": kernel.bits, "bytes": weights.bytes, "copies": weights.copies,
-            "product": error(first, x @ weights.values().T), "again": error(product.output(), first),
-            "rounding": error(weights.values(), wanted),
+            "again": error(product.output(), first), "rounding": error(first, x @ wanted.T),
+            "product": 0.0 if stored is None else error(first, x @ stored.T),
         }}))
 """
 
