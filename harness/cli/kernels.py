@@ -273,7 +273,7 @@ def _count(
         raise UsageError("--instructions counts one thread and no energy: leave out --threads and --energy")
     if dry_run:
         data = {"board": board.title, "cpu": board.qemu_cpu, "cases": list(cases)}
-        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 10 s each")
+        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 20 s each")
         return
     with shown_progress().step("instructions") as advance:
         agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
