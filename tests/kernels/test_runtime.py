@@ -116,6 +116,16 @@ def test_a_mixed_model_agrees_with_the_simulation(agent: Any, arm_agent: Any, tm
     assert abs(np.mean(difference)) < 2e-3
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_packed_output_agrees_with_the_simulation(agent: Any, tmp_path: Path, tied: bool) -> None:
+    loaded, tokens = random_model(tied=tied), random_tokens(2 * WINDOW)
+    quantized, path = exported(tmp_path, loaded, Plan(FP16, {"lm_head": Scheme.parse("w4a8g32")}))
+    found = column(agent(*score_words(tmp_path, path, tokens)), "logprob")
+    expected = host_score(quantized, tokens, WINDOW).logprob
+    assert np.abs(expected - host_score(loaded, tokens, WINDOW).logprob).max() > 0.05, "the output does not matter"
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 @pytest.mark.parametrize("name", ["model", "model-fp16"])
 @pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
 def test_golden_models_score_as_their_golden_references(agent: Any, arm_agent: Any, name: str, cpu: str | None) -> None:
