@@ -79,6 +79,17 @@ std::vector<int> Arguments::cpus() {
   return cpus;
 }
 
+int Arguments::choice(const char* const* words, int count) {
+  const std::string word = text();
+  std::string expected;
+  for (int i = 0; i < count; ++i) {
+    if (word == words[i]) return i;
+    expected += (i ? ", " : "") + std::string(words[i]);
+  }
+  if (!error_) complain(std::string(option_) + " is '" + word.substr(0, 64) + "', expected one of " + expected);
+  return 0;
+}
+
 void Arguments::refuse() { complain("unknown option '" + std::string(option_.substr(0, 64)) + "'"); }
 
 void Arguments::complain(std::string message) {

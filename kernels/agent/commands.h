@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/arguments.h"
+#include "agent/model_file.h"
 #include "runtime/scheme.h"
 
 Error run_info(Arguments* arguments);
@@ -41,7 +42,7 @@ struct MmOptions {
 };
 
 struct LlmOptions {
-  std::string model;
+  ModelOptions model;
   int prefill = 128;
   int decode = 64;
   int iterations = 5;
@@ -51,7 +52,8 @@ struct LlmOptions {
 };
 
 struct ScoreOptions {
-  std::string model, tokens, reference, write_reference;
+  ModelOptions model;
+  std::string tokens, reference, write_reference;
   int window = 0;
   int64_t min_ms = 0;
   Team team;

@@ -126,14 +126,14 @@ Error Bench::prepare() {
   ring_size_ = piece + (options_.warm ? 0 : round_to_line(footprint_));
 
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
-  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns);
+  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns, pool_.size());
   // Pages of the base size, as the pages of a mapped model file are.
   if (Error failed = memory_.allocate(ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float), false, "the cases")) {
     return failed;
   }
   ring_ = memory_.data();
   x_ = reinterpret_cast<float*>(ring_ + ring_size_);
-  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns);
+  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns, pool_.size());
   y_ = reinterpret_cast<float*>(ring_ + ring_size_ + round_to_line(inputs) + round_to_line(packed));
   fill();
   for (uint64_t i = 0; i < inputs / sizeof(float); ++i) x_[i] = static_cast<float>(next_random(&state_) >> 40) * 0x1p-23f - 1.0f;
@@ -155,10 +155,10 @@ void Bench::multiply_next(Timed* timed) {
   cursor_ += timed->piece;
   Linear& linear = timed->linear;
   linear.set_weights(codes, linear.scheme.is_float() ? nullptr : reinterpret_cast<uint16_t*>(codes + timed->scales_offset));
-  activations_.set_input(x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k);
+  activations_.set_input({x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k});
   const Linear* one = &linear;
   const size_t stride = size_t(round_up(timed->wanted.n, kRowBlock));
-  multiply(&pool_, &activations_, timed->wanted.m, 1, &one, &y_, &stride);
+  multiply(&pool_, &activations_, 1, &one, &y_, &stride);
 }
 
 int64_t Bench::time_batch(Timed* timed, int64_t calls, int64_t* begin_ns) {

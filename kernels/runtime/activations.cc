@@ -1,6 +1,8 @@
 // Packs activations and multiplies them.
 #include "runtime/activations.h"
 
+#include "ops/ops.h"
+
 namespace {
 
 constexpr size_t kLine = 64;
@@ -8,14 +10,17 @@ constexpr size_t kLine = 64;
 size_t round_to_line(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 struct Layout {
-  Layout(int tokens, int columns) {
+  Layout(int tokens, int columns, int members) {
     const size_t m = size_t(tokens), k = size_t(round_up(columns, kColumnBlock));
-    codes = round_to_line(m * k * sizeof(uint16_t));
+    row_floats = round_to_line(k * sizeof(float)) / sizeof(float);
+    halves = size_t(members) * row_floats * sizeof(float);
+    codes = halves + round_to_line(m * k * sizeof(uint16_t));
     scales = codes + round_to_line(m * k);
     sums = scales + round_to_line(m * sizeof(float));
     end = sums + round_to_line(m * (k / kColumnBlock) * sizeof(int32_t));
   }
-  size_t codes, scales, sums, end;  // offsets; the halves are at 0
+  size_t row_floats;
+  size_t halves, codes, scales, sums, end;  // offsets; the rows are at 0
 };
 
 // One linear, the row blocks of one member of the team.
@@ -35,21 +40,20 @@ void multiply_share(const Linear& linear, const MmActivations& input, int tokens
 
 }  // namespace
 
-size_t Activations::bytes(int tokens, int columns) { return Layout(tokens, columns).end; }
+size_t Activations::bytes(int tokens, int columns, int members) { return Layout(tokens, columns, members).end; }
 
-void Activations::place(uint8_t* memory, int tokens, int columns) {
-  const Layout layout(tokens, columns);
-  halves_ = reinterpret_cast<uint16_t*>(memory);
+void Activations::place(uint8_t* memory, int tokens, int columns, int members) {
+  const Layout layout(tokens, columns, members);
+  row_floats_ = layout.row_floats;
+  row_ = reinterpret_cast<float*>(memory);
+  halves_ = reinterpret_cast<uint16_t*>(memory + layout.halves);
   codes_ = reinterpret_cast<int8_t*>(memory + layout.codes);
   scales_ = reinterpret_cast<float*>(memory + layout.scales);
   sums_ = reinterpret_cast<int32_t*>(memory + layout.sums);
 }
 
-void Activations::set_input(const float* x, size_t stride, int tokens, int columns) {
-  x_ = x;
-  x_stride_ = stride;
-  tokens_ = tokens;
-  columns_ = columns;
+void Activations::set_input(const Rows& rows) {
+  rows_ = rows;
   group_packed_ = 0;
   halves_packed_ = false;
 }
@@ -57,37 +61,45 @@ void Activations::set_input(const float* x, size_t stride, int tokens, int colum
 MmActivations Activations::packed(Pool* pool, const Linear& linear) {
   const size_t k = size_t(linear.padded_columns());
   if (linear.scheme.activation_bits == 16) {
-    if (!halves_packed_) pack_a16(pool);
+    if (!halves_packed_) pack(pool, linear);
+    halves_packed_ = true;
     return {halves_, k * sizeof(uint16_t), nullptr, nullptr, 0};
   }
-  if (group_packed_ != linear.group()) pack_a8(pool, linear.group());
+  if (group_packed_ != linear.group()) pack(pool, linear);
+  group_packed_ = linear.group();
   return {codes_, k, scales_, sums_, (k + linear.group() - 1) / linear.group()};
 }
 
-void Activations::pack_a8(Pool* pool, int group) {
-  const int k = round_up(columns_, kColumnBlock);
+// The row of a token; what is no row of memory yet is computed into the member's own.
+const float* Activations::computed(int token, int member) {
+  const float* x = rows_.x + size_t(token) * rows_.stride;
+  float* row = row_ + size_t(member) * row_floats_;
+  if (rows_.norm) {
+    rmsnorm(x, rows_.norm, rows_.columns, rows_.epsilon, row);
+  } else if (rows_.gate) {
+    silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row);
+  } else {
+    return x;
+  }
+  return row;
+}
+
+void Activations::pack(Pool* pool, const Linear& linear) {
+  const int k = linear.padded_columns(), group = linear.group();
   const size_t groups = size_t((k + group - 1) / group);
-  const auto work = [&](int member) {
-    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a8(rows.end - rows.begin, columns_, k, group, x_ + rows.begin * x_stride_, x_stride_, codes_ + size_t(rows.begin) * k, size_t(k),
-               scales_ + rows.begin, sums_ + rows.begin * groups, groups);
-  };
-  tokens_ > 1 ? pool->run(work) : work(0);
-  group_packed_ = group;
+  const bool as_halves = linear.scheme.activation_bits == 16;
+  for_each(pool, rows_.tokens, [&](int token, int member) {
+    const float* row = computed(token, member);
+    const size_t at = size_t(token);
+    if (as_halves) {
+      quantize_a16(row, rows_.columns, k, halves_ + at * size_t(k));
+    } else {
+      scales_[at] = quantize_a8(row, rows_.columns, k, group, codes_ + at * size_t(k), sums_ + at * groups);
+    }
+  });
 }
 
-void Activations::pack_a16(Pool* pool) {
-  const int k = round_up(columns_, kColumnBlock);
-  const auto work = [&](int member) {
-    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a16(rows.end - rows.begin, columns_, k, x_ + rows.begin * x_stride_, x_stride_, halves_ + size_t(rows.begin) * k,
-                size_t(k) * sizeof(uint16_t));
-  };
-  tokens_ > 1 ? pool->run(work) : work(0);
-  halves_packed_ = true;
-}
-
-void multiply(Pool* pool, Activations* activations, int tokens, int count, const Linear* const* linears, float* const* y, const size_t* strides) {
+void multiply(Pool* pool, Activations* activations, int count, const Linear* const* linears, float* const* y, const size_t* strides) {
   for (int first = 0, next; first < count; first = next) {
     // The run of linears that read one packed form.
     const MmActivations input = activations->packed(pool, *linears[first]);
@@ -97,7 +109,7 @@ void multiply(Pool* pool, Activations* activations, int tokens, int count, const
     pool->run([&](int member) {
       for (int i = first; i < next; ++i) {
         const int blocks = (linears[i]->padded_rows() + kRowBlock - 1) / kRowBlock;
-        multiply_share(*linears[i], input, tokens, y[i], strides[i], share(blocks, member, pool->size()));
+        multiply_share(*linears[i], input, activations->tokens(), y[i], strides[i], pool->share(blocks, member));
       }
     });
   }
