@@ -16,6 +16,7 @@ from quantizers import primitives
 from quantizers.blocks import observe
 from quantizers.blocks.round import Rounder
 from quantizers.errors import PlanError, nearest
+from quantizers.kv_cache import simulate_cache
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import QuantizedWeight
@@ -39,7 +40,7 @@ class QuantizedModel:
     source: LoadedModel
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does.
+        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -55,6 +56,7 @@ class QuantizedModel:
                 model.get_submodule(name).weight.data.copy_(tensor)
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors["model.embed_tokens"])
+        simulate_cache(model)
         return model
 
 
