@@ -1,4 +1,4 @@
-"""The device's cache of keys and values in a torch model: they are rounded to fp16, as the agent keeps them (`--kv fp16`).
+"""The device's cache of keys and values in a torch model: rounded to fp16, as the agent keeps them (`--kv fp16`).
 
 simulate_cache(model)
 """

@@ -113,6 +113,13 @@ Error Team::settle() {
   return error(ErrorCode::kUsage, "%d threads on %zu cpus: name at least one cpu per thread", threads, cpus.size());
 }
 
+bool Pages::take(Arguments* arguments) {
+  if (!arguments->is("--pages")) return false;
+  static constexpr const char* kWords[] = {"base", "huge"};
+  huge = arguments->choice(kWords, 2) == 1;
+  return true;
+}
+
 bool WatchOptions::take(Arguments* arguments) {
   if (arguments->is("--watch")) {
     paths.push_back(arguments->text());

@@ -58,6 +58,13 @@ struct Team {
   Error settle();                   // fills in threads; `usage` when there are fewer cpus than threads
 };
 
+// The pages that weights lie in: --pages.
+struct Pages {
+  bool huge = false;
+
+  bool take(Arguments* arguments);  // whether the option was this one
+};
+
 // What is watched while the work goes on: --watch, --watch-period-ns, --watch-cpu, --watch-run and --signature.
 struct WatchOptions {
   std::vector<std::string> paths;

@@ -37,6 +37,7 @@ struct MmOptions {
   int64_t min_ns = 1000000;
   int64_t min_ms = 0;
   uint64_t seed = 1;
+  Pages pages;
   Team team;
   WatchOptions watch;
 };

@@ -127,8 +127,8 @@ Error Bench::prepare() {
 
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
   const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns, pool_.size());
-  // Pages of the base size, as the pages of a mapped model file are.
-  if (Error failed = memory_.allocate(ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float), false, "the cases")) {
+  // Pages as llm has its weights in.
+  if (Error failed = memory_.allocate(ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float), options_.pages.huge, "the cases")) {
     return failed;
   }
   ring_ = memory_.data();
@@ -264,7 +264,7 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->min_ms = arguments->integer(0, kMaxMs);
     } else if (arguments->is("--seed")) {
       options->seed = static_cast<uint64_t>(arguments->integer(0, INT64_MAX));
-    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
+    } else if (!options->pages.take(arguments) && !options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }

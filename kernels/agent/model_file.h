@@ -12,7 +12,7 @@
 struct ModelOptions {
   std::string path;
   KvType kv = KvType::kFp16;
-  bool huge_pages = false;
+  Pages pages;
 
   bool take(Arguments* arguments);  // whether the option was one of these
 };
