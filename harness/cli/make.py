@@ -2,7 +2,7 @@
 
 import shutil
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from harness.cli.progress import shown_progress
 from harness.errors import UsageError
 from harness.words import nearest
 from quantizers.atomic import atomic
+
+if TYPE_CHECKING:
+    from quantizers.plan import Plan
 
 
 def build(
@@ -47,32 +50,41 @@ def quantize(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="plan.json or allocation.json instead of a scheme.")
     ] = None,
+    head: Annotated[str | None, typer.Option("--head", help="Scheme of the output layer. [default: fp16]")] = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", help="Random weights instead of a model, such as tinyllama-1.1b.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The model file to write.")] = Path("model.gguf"),
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Quantize a model on this machine and write the file that the agent runs."""
-    from harness.plans import chosen_plan
+    from harness.plans import chosen_plan, with_head
     from harness.suite import check_scheme, make_suite
+    from quantizers.plan import Plan
+    from quantizers.scheme import Scheme
 
-    wanted = chosen_plan(plan) if plan is not None else check_scheme(scheme)
+    layers = chosen_plan(plan) if plan is not None else Plan(Scheme.parse(check_scheme(scheme)))
+    layers = with_head(layers, check_scheme(head)) if head is not None else layers
     suite = make_suite(models=(model,), recipes=(recipe,))
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; expected a file to write, such as {out / 'model.gguf'}")
     if dry_run:
         what = plan if plan is not None else scheme
         emit(
-            {"model": model, "recipe": recipe, "plan": str(what), "out": str(out)},
+            {"model": shape or model, "recipe": recipe, "plan": str(what), "out": str(out)},
             json,
-            f"would write {out}: {model} with {recipe}, {what}; about 5 s for the shipped model",
+            f"would write {out}: {shape or model} with {recipe}, {what}; about 5 s for the shipped model",
         )
+        return
+    if shape is not None:
+        _write_random(shape, layers, out, json)
         return
     from harness.host import Host
 
     progress = shown_progress()
     with progress.step(f"model {model}"):
         host = Host(suite)
-    layers = host.uniform(wanted) if isinstance(wanted, str) else wanted
     with progress.step(f"quantize with {recipe}") as advance:
         file = host.model(layers, advance)
     with atomic(out) as temporary:
@@ -83,6 +95,18 @@ def quantize(
         json,
         f"{out}: {size(file.bytes)}, {number(bits, 3)} bits per weight in the linears, sha256 {file.sha256[:16]}",
     )
+
+
+def _write_random(shape: str, layers: "Plan", out: Path, json: bool) -> None:
+    """A model of a published shape that is there to be timed."""
+    from quantizers.export import write_gguf
+    from quantizers.random_model import random_model
+
+    with shown_progress().step(f"random weights of {shape}"):
+        sha256 = write_gguf(random_model(shape, layers), out)
+    written = out.stat().st_size
+    data = {"path": str(out), "sha256": sha256, "bytes": written}
+    emit(data, json, f"{out}: {size(written)} of random weights, to be timed only, sha256 {sha256[:16]}")
 
 
 def allocate(
