@@ -1,6 +1,9 @@
 # Compiler flags of one instruction set: exactly the features that mm.cc's kIsas demands of the CPU at run time.
 set(ISAS_x86_64 avx2 avxvnni avx512vnni)
 set(ISAS_aarch64 neon dotprod)
+# Those that the published families (mm/families) are written for.
+set(FAMILY_ISAS_x86_64 avx2)
+set(FAMILY_ISAS_aarch64 neon)
 set(ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_avxvnni -mavx2 -mfma -mf16c -mavxvnni)
 set(ISA_FLAGS_avx512vnni -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
@@ -15,3 +18,4 @@ else()
   message(FATAL_ERROR "CMAKE_SYSTEM_PROCESSOR is '${CMAKE_SYSTEM_PROCESSOR}', expected x86_64 or aarch64")
 endif()
 set(BENCH_ISAS ${ISAS_${BENCH_ARCH}})
+set(BENCH_FAMILY_ISAS ${FAMILY_ISAS_${BENCH_ARCH}})

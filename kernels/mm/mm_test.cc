@@ -51,13 +51,13 @@ struct Case {
 };
 
 // Odd row counts, columns that need padding, last groups that are shorter, groups long enough to overflow a 16-bit sum.
-std::vector<Case> cases() {
+std::vector<Case> cases(const std::vector<int>& tokens) {
   const int shapes[][3] = {{8, 32, 32},   {1, 32, 0},    {13, 64, 32},  {24, 96, 64},   {8, 96, 96},   {9, 128, 128}, {16, 172, 64},
                            {8, 172, 0},   {8, 256, 128}, {31, 256, 96}, {16, 128, 256}, {8, 544, 0},   {8, 1120, 512}, {24, 2080, 0}, {8, 2080, 1536}};
   const Fill fills[][2] = {{Fill::kLowest, Fill::kHighest}, {Fill::kHighest, Fill::kHighest}, {Fill::kHighest, Fill::kLowest}, {Fill::kRandom, Fill::kRandom}};
   std::vector<Case> all;
   for (auto& [n, k, group] : shapes)
-    for (int m : {1, 2, 3, 4, 5, 17})
+    for (int m : tokens)
       for (auto& [codes, activations] : fills) all.push_back({n, k, group, m, codes, activations});
   return all;
 }
@@ -79,6 +79,7 @@ struct Problem {
   MmShape shape;
   MmWeights weights;
   MmActivations activations;
+  int columns;                        // of the plain codes
   std::vector<uint8_t> plain, codes;  // as written, and packed
   std::vector<uint16_t> scales, half_weights, half_activations;
   std::vector<int8_t> q;
@@ -88,6 +89,7 @@ struct Problem {
   Problem(const Scheme& scheme, const Case& c) {
     Random random{0x9e3779b97f4a7c15};
     shape = {c.m, c.n_padded(), c.k_padded(), c.group_or_k()};
+    columns = c.k;
     scheme.weight == 16 ? make_half_weights(c, random) : make_packed_weights(scheme.weight, c, random);
     make_activations(scheme, c, random);
     if (scheme.activation_bits == 16) measure(scheme.weight, c);
@@ -182,11 +184,34 @@ struct Problem {
   size_t y_stride() const { return shape.n + 5; }
 
   template <class Product>
-  std::vector<float> product(Product run) const {
+  std::vector<float> product(Product run, const MmWeights& of) const {
     std::vector<float> y(shape.m * y_stride(), kUntouched);
     const MmOutput output = {y.data(), y_stride()};
-    run(&shape, &weights, &activations, &output);
+    run(&shape, &of, &activations, &output);
     return y;
+  }
+
+  std::vector<float> product(const MmVariant& variant) const {
+    if (variant.family->by_default) return product(variant.kernel, weights);
+    return product(variant.kernel, stored(*variant.family, variant.weight).weights);
+  }
+
+  struct Stored {
+    std::vector<uint8_t> codes;
+    MmWeights weights;
+  };
+
+  // The same codes as a family stores them, with room between its blocks.
+  Stored stored(const MmFamily& family, int weight) const {
+    const int n = (int)(plain.size() / columns), blocks = (n + family.rows - 1) / family.rows;
+    const size_t block = family.codes_bytes(weight, family.rows, columns), stride = block + 64;
+    std::vector<uint8_t> packed(family.codes_bytes(weight, n, columns));
+    family.pack(weight, n, columns, plain.data(), packed.data());
+    Stored s = {std::vector<uint8_t>(blocks * stride, 0xa5), weights};
+    for (int b = 0; b < blocks; ++b) memcpy(&s.codes[b * stride], &packed[b * block], block);
+    s.weights.codes = s.codes.data();
+    s.weights.codes_stride = stride;
+    return s;
   }
 
   bool agrees(const std::vector<float>& got, const std::vector<float>& want) const {
@@ -200,13 +225,14 @@ struct Problem {
   }
 };
 
-void check_scheme(const Scheme& scheme) {
-  for (const Case& c : cases()) {
+void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 3, 4, 5, 17}) {
+  for (const Case& c : cases(tokens)) {
     const Problem problem(scheme, c);
-    const auto want = problem.product([&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); });
+    const auto reference = [&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); };
+    const auto want = problem.product(reference, problem.weights);
     for (const MmVariant* v = kMmVariants; v->name; ++v) {
       if (!mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
-      expect(problem.agrees(problem.product(v->kernel), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
+      expect(problem.agrees(problem.product(*v), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
     }
   }
 }
@@ -285,7 +311,11 @@ int run_tests(const std::set<std::string>& expected) {
     for (int activation_bits : {8, 16}) check_scheme({weight, activation_bits, false});
     check_scheme({weight, 8, true});
   }
-  for (int activation_bits = 2; activation_bits < 8; ++activation_bits) check_scheme({4, activation_bits, activation_bits == 4});
+  for (int activation_bits = 2; activation_bits < 8; ++activation_bits) {
+    check_scheme({4, activation_bits, activation_bits == 4});
+    for (int weight = 1; weight <= MM_TERNARY; ++weight)
+      if (weight != 4) check_scheme({weight, activation_bits, false}, {1, 5});
+  }
   check_scheme({16, 16, false});
   printf("%s: %d passed, %d failed\n", runnable.c_str(), passed, failed);
   return failed ? 1 : 0;
