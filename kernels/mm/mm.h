@@ -38,19 +38,19 @@ struct MmExtra {
   const int32_t* segment_ends = nullptr;
   int segments = 0;  // at most 8
 
-  // rowsplit: the first wide_rows stored rows (a multiple of 8) have 8 bits, packed in `codes`; the others 4, packed here. Stored row
-  // i is output row_order[i], for the padding rows too.
-  int wide_rows = 0;
-  const uint8_t* narrow_codes = nullptr;
-  size_t narrow_stride = 0;  // bytes from one block of 8 rows to the next
+  // rowsplit: the stored rows from narrow_rows (a multiple of 8) on have 8 bits, packed here instead of in `codes`. Stored row i is
+  // output row_order[i], for the padding rows too.
+  int narrow_rows = 0;
+  const uint8_t* wide_codes = nullptr;
+  size_t wide_stride = 0;  // bytes from one block of 8 rows to the next
   const int32_t* row_order = nullptr;
 
-  // sidecar: inputs multiplied by fp16 weights besides, [row block][columns][8]; their codes are those of value 0.
+  // sidecar: inputs that are multiplied by fp16 weights besides, [row block][column_count][8].
   const int32_t* columns = nullptr;
   int column_count = 0;
   const uint16_t* column_weights = nullptr;
 
-  // sparse: fp16 weights added to single places, in compressed rows: those of row n are outlier row_begin[n] up to row_begin[n + 1].
+  // sparse: fp16 weights added to single places, in compressed rows: row n has the outliers from row_begin[n] up to row_begin[n + 1].
   const int32_t* row_begin = nullptr;
   const int32_t* outlier_columns = nullptr;
   const uint16_t* outliers = nullptr;
@@ -88,6 +88,7 @@ struct MmFamily {
   int rows;          // of a block: calls begin at a multiple of it
   size_t (*codes_bytes)(int weight, int n, int k);
   void (*pack)(int weight, int n, int k, const uint8_t* codes, uint8_t* out);  // as mm_pack; null: stored as it is
+  bool needs_extra;  // weights mean something else: MmExtra and mm_reference_extra
 };
 
 // packed (FORMAT.md section 2), rows (fp16) and those of families/; ends with null.
@@ -130,8 +131,8 @@ void mm_pack_a16(int m, int k, int k_padded, const float* x, size_t x_stride, ui
 
 // The definition: slow, scalar, reads the packed layout, never optimized.
 void mm_reference(int weight, int activation_bits, const MmShape*, const MmWeights*, const MmActivations*, const MmOutput*);
-// The definition of a family whose weights mean something else, from codes of `weight` bits in the packed layout and `extra`.
-void mm_reference_extra(const MmFamily*, int weight, const MmShape*, const MmWeights*, const MmActivations*, const MmOutput*);
+// The same for the families whose weights mean something else: 4-bit codes in the packed layout, int8 activations, and `extra`.
+void mm_reference_extra(const MmFamily*, const MmShape*, const MmWeights*, const MmActivations*, const MmOutput*);
 
 }  // extern "C"
 

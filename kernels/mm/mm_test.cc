@@ -15,6 +15,8 @@
 #include <vector>
 
 #include "base/half.h"
+#include "mm/families/example.h"
+#include "mm/families/families.h"
 
 namespace {
 
@@ -225,14 +227,46 @@ struct Problem {
   }
 };
 
+void in_two_calls(MmKernel kernel, const MmShape* s, const MmWeights* w, const MmActivations* a, const MmOutput* y) {
+  const int first = s->n / 16 * 8;
+  MmShape upper = *s, lower = *s;
+  upper.n = first;
+  lower.n -= first;
+  MmWeights rest = *w;
+  rest.codes += first / 8 * w->codes_stride;
+  rest.scales += first / 8 * w->scales_stride;
+  rest.first_row = first;
+  const MmOutput below = {y->data + first, y->stride};
+  kernel(&upper, w, a, y);
+  kernel(&lower, &rest, a, &below);
+}
+
 void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 3, 4, 5, 17}) {
   for (const Case& c : cases(tokens)) {
     const Problem problem(scheme, c);
     const auto reference = [&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); };
     const auto want = problem.product(reference, problem.weights);
     for (const MmVariant* v = kMmVariants; v->name; ++v) {
-      if (!mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
+      if (v->family->needs_extra || !mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
       expect(problem.agrees(problem.product(*v), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
+    }
+  }
+}
+
+// Families whose weights mean something else, against their own reference; as two calls too, as threads share the rows.
+void check_family(const MmFamily* family, const Scheme& scheme) {
+  for (const Case& c : cases({1, 2, 5, 34})) {
+    if (family == &mm_family_trip && c.group) continue;
+    const Problem problem(scheme, c);
+    const MmExample example(*family, problem.shape.n, problem.shape.k, problem.shape.group, 42);
+    auto weights = problem.weights;
+    weights.extra = &example.extra;
+    const auto want = problem.product([&](auto... operands) { mm_reference_extra(family, operands...); }, weights);
+    for (const MmVariant* v = kMmVariants; v->name; ++v) {
+      if (v->family != family || !mm_runnable(v)) continue;
+      expect(problem.agrees(problem.product(v->kernel, weights), want), v->name + (" equals its reference: " + scheme.text()) + " " + c.text());
+      const auto halves = problem.product([&](auto... operands) { in_two_calls(v->kernel, operands...); }, weights);
+      expect(problem.agrees(halves, want), v->name + (" equals its reference in two calls: " + scheme.text()) + " " + c.text());
     }
   }
 }
@@ -317,6 +351,11 @@ int run_tests(const std::set<std::string>& expected) {
       if (weight != 4) check_scheme({weight, activation_bits, false}, {1, 5});
   }
   check_scheme({16, 16, false});
+  for (const MmFamily* const* family = kMmFamilies; *family; ++family) {
+    if (!(*family)->needs_extra) continue;
+    for (int activation_bits : {4, 8}) check_family(*family, {4, activation_bits, false});
+    if (*family == &mm_family_codebook || *family == &mm_family_rowsplit) check_family(*family, {4, 8, true});
+  }
   printf("%s: %d passed, %d failed\n", runnable.c_str(), passed, failed);
   return failed ? 1 : 0;
 }

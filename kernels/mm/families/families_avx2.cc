@@ -1,7 +1,7 @@
 // The families in AVX2.
 #include <immintrin.h>
 
-#include "mm/families/loops.h"
+#include "mm/families/meanings.h"
 
 namespace {
 
@@ -190,6 +190,57 @@ inline void dot_deep(const uint8_t* codes, int blocks, const int8_t* a, int32_t*
   }
 }
 
+struct Dots {
+  // 8 additions of up to 2 * 15 * 127 fit 16 bits: those of one block.
+  static void dot_codes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    __m256i total = load(sums);
+    for (int b = 0; b < blocks; ++b) {
+      __m256i pairs = _mm256_setzero_si256();
+      for (int i = 0; i < 4; ++i, codes += kColumns, a += 8) {
+        const __m256i v = load(codes);
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(low_halves(v), broadcast4(a)));
+        pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(high_halves(v), broadcast4(a + 4)));
+      }
+      total = drained(total, pairs);
+    }
+    _mm256_storeu_si256((__m256i*)sums, total);
+  }
+
+  // A look-up more for each step than dot_codes, and a drain: 2 * 127 * 127 fits 16 bits once.
+  static void dot_book(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    const __m256i values = twice(book);
+    __m256i total = load(sums);
+    for (int i = 0; i < blocks * 4; ++i, codes += kColumns, a += 8) {
+      const __m256i v = load(codes);
+      total = drained(total, products(_mm256_shuffle_epi8(values, low_halves(v)), a));
+      total = drained(total, products(_mm256_shuffle_epi8(values, high_halves(v)), a + 4));
+    }
+    _mm256_storeu_si256((__m256i*)sums, total);
+  }
+
+  static void dot_bytes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    __m256i total = load(sums);
+    for (int i = 0; i < blocks * kSteps; ++i, codes += kColumns, a += 4)
+      total = drained(total, products(_mm256_sub_epi8(load(codes), _mm256_set1_epi8((char)128)), a));
+    _mm256_storeu_si256((__m256i*)sums, total);
+  }
+
+  static void add_columns(int count, const int32_t* columns, const uint16_t* w, const int8_t* a, float* f) {
+    __m256 sums = _mm256_loadu_ps(f);
+    for (int i = 0; i < count; ++i, w += kRows)
+      sums = _mm256_fmadd_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)w)), _mm256_set1_ps((float)a[columns[i]]), sums);
+    _mm256_storeu_ps(f, sums);
+  }
+
+ private:
+  static __m256i drained(__m256i sums, __m256i pairs) { return _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1))); }
+
+  // Signed values, by the sign trick. -128 is |-128| = 128 unsigned: right as well.
+  static __m256i products(__m256i value, const int8_t* a) {
+    return _mm256_maddubs_epi16(_mm256_abs_epi8(value), _mm256_sign_epi8(broadcast4(a), value));
+  }
+};
+
 template <int W, int A>
 void planes(const Operands& o) { run_strips(o, Planes<A>{W}, offset(W)); }
 template <int W, int A>
@@ -198,6 +249,19 @@ template <int W, int A>
 void agile(const Operands& o) { run_strips(o, Agile{}, offset(W)); }
 template <int W, int A>
 void deep(const Operands& o) { run_blocks<W>(o, 0, dot_deep<A>); }
+
+template <int W, int A>
+void codebook(const Operands& o) { run_codebook<Dots>(o); }
+template <int W, int A>
+void twolevel(const Operands& o) { run_twolevel<Dots>(o); }
+template <int W, int A>
+void trip(const Operands& o) { run_trip<Dots>(o); }
+template <int W, int A>
+void rowsplit(const Operands& o) { run_rowsplit<Dots>(o); }
+template <int W, int A>
+void sidecar(const Operands& o) { run_sidecar<Dots>(o); }
+template <int W, int A>
+void sparse(const Operands& o) { run_sparse<Dots>(o); }
 
 }  // namespace
 

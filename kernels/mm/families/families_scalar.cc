@@ -1,5 +1,5 @@
 // The families in plain C++: what each does, step by step.
-#include "mm/families/loops.h"
+#include "mm/families/meanings.h"
 
 namespace {
 
@@ -125,6 +125,30 @@ inline void dot_deep(const uint8_t* codes, int blocks, const int8_t* a, int32_t*
   }
 }
 
+struct Dots {
+  static void dot_codes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    for (int b = 0; b < blocks; ++b, codes += kBlockBytes, a += kColumns)
+      for (int c = 0; c < kColumns; ++c)
+        for (int r = 0; r < kRows; ++r) sums[r] += nibble(codes, r, c) * a[c];
+  }
+
+  static void dot_book(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    for (int b = 0; b < blocks; ++b, codes += kBlockBytes, a += kColumns)
+      for (int c = 0; c < kColumns; ++c)
+        for (int r = 0; r < kRows; ++r) sums[r] += book[nibble(codes, r, c)] * a[c];
+  }
+
+  static void dot_bytes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
+    for (int k = 0; k < blocks * kColumns; ++k)
+      for (int r = 0; r < kRows; ++r) sums[r] += (codes[k / 4 * kColumns + 4 * r + k % 4] - 128) * a[k];
+  }
+
+  static void add_columns(int count, const int32_t* columns, const uint16_t* w, const int8_t* a, float* f) {
+    for (int i = 0; i < count; ++i, w += kRows)
+      for (int r = 0; r < kRows; ++r) f[r] = __builtin_fmaf((float)a[columns[i]], half_to_float(w[r]), f[r]);
+  }
+};
+
 template <int W, int A>
 void planes(const Operands& o) { run_strips(o, Planes<A>{W}, offset(W)); }
 template <int W, int A>
@@ -133,6 +157,19 @@ template <int W, int A>
 void agile(const Operands& o) { run_strips(o, Agile{}, offset(W)); }
 template <int W, int A>
 void deep(const Operands& o) { run_blocks<W>(o, 0, dot_deep<A>); }
+
+template <int W, int A>
+void codebook(const Operands& o) { run_codebook<Dots>(o); }
+template <int W, int A>
+void twolevel(const Operands& o) { run_twolevel<Dots>(o); }
+template <int W, int A>
+void trip(const Operands& o) { run_trip<Dots>(o); }
+template <int W, int A>
+void rowsplit(const Operands& o) { run_rowsplit<Dots>(o); }
+template <int W, int A>
+void sidecar(const Operands& o) { run_sidecar<Dots>(o); }
+template <int W, int A>
+void sparse(const Operands& o) { run_sparse<Dots>(o); }
 
 }  // namespace
 

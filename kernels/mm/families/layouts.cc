@@ -86,13 +86,22 @@ void pack_agile(int weight, int n, int k, const uint8_t* codes, uint8_t* out) {
 
 extern "C" {
 
-const MmFamily mm_family_packed = {"packed", true, 8, mm_codes_bytes, mm_pack};
-const MmFamily mm_family_rows = {"rows", true, 8, rows_bytes, nullptr};
-const MmFamily mm_family_planes = {"planes", false, 8, mm_codes_bytes, pack_planes};
-const MmFamily mm_family_table = {"table", false, kTableRows, table_bytes, pack_table};
-const MmFamily mm_family_agile = {"agile", false, kAgileRows, agile_bytes, pack_agile};
-const MmFamily mm_family_deep = {"deep", false, 8, mm_codes_bytes, mm_pack};
+const MmFamily mm_family_packed = {"packed", true, 8, mm_codes_bytes, mm_pack, false};
+const MmFamily mm_family_rows = {"rows", true, 8, rows_bytes, nullptr, false};
+const MmFamily mm_family_planes = {"planes", false, 8, mm_codes_bytes, pack_planes, false};
+const MmFamily mm_family_table = {"table", false, kTableRows, table_bytes, pack_table, false};
+const MmFamily mm_family_agile = {"agile", false, kAgileRows, agile_bytes, pack_agile, false};
+const MmFamily mm_family_deep = {"deep", false, 8, mm_codes_bytes, mm_pack, false};
+const MmFamily mm_family_codebook = {"codebook", false, 8, mm_codes_bytes, mm_pack, true};
+const MmFamily mm_family_twolevel = {"twolevel", false, 8, mm_codes_bytes, mm_pack, true};
+const MmFamily mm_family_trip = {"trip", false, 8, mm_codes_bytes, mm_pack, true};
+const MmFamily mm_family_rowsplit = {"rowsplit", false, 8, mm_codes_bytes, mm_pack, true};
+const MmFamily mm_family_sidecar = {"sidecar", false, 8, mm_codes_bytes, mm_pack, true};
+const MmFamily mm_family_sparse = {"sparse", false, 8, mm_codes_bytes, mm_pack, true};
 
-const MmFamily* const kMmFamilies[] = {&mm_family_packed, &mm_family_rows, &mm_family_planes, &mm_family_table,
-                                       &mm_family_agile,  &mm_family_deep, nullptr};
+const MmFamily* const kMmFamilies[] = {
+    &mm_family_packed,   &mm_family_rows,     &mm_family_planes, &mm_family_table,    &mm_family_agile,   &mm_family_deep,
+    &mm_family_codebook, &mm_family_twolevel, &mm_family_trip,   &mm_family_rowsplit, &mm_family_sidecar, &mm_family_sparse,
+    nullptr,
+};
 }

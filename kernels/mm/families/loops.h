@@ -98,9 +98,10 @@ inline void run_strips(const Operands& o, const Family& family, int zero) {
   Strips<Family>(o, family, zero).run();
 }
 
-// Packed codes of `Bits` bits: dot(codes, blocks, a, sums) as above, for 8 rows and one token.
-template <int Bits, class Dot>
-inline void run_blocks(const Operands& o, int zero, Dot dot) {
+// Packed codes of `Bits` bits: dot(codes, blocks, a, sums) as above, for 8 rows and one token. `beside(m, row_block, f)` adds what the
+// codes do not hold.
+template <int Bits, class Dot, class Beside>
+inline void run_blocks(const Operands& o, int zero, Dot dot, Beside beside) {
   CHECK(o.shape.n % kRows == 0 && o.shape.k % kColumns == 0 && o.shape.group > 0 && o.shape.group % kColumns == 0);
   for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block)
     for (int m = 0; m < o.shape.m; ++m) {
@@ -111,8 +112,14 @@ inline void run_blocks(const Operands& o, int zero, Dot dot) {
             o.codes_of_token(m) + (size_t)first * kColumns, sums);
         close_group(o, m, g, row_block, zero, sums, f);
       }
+      beside(m, row_block, f);
       finish_rows(o, m, row_block, f);
     }
+}
+
+template <int Bits, class Dot>
+inline void run_blocks(const Operands& o, int zero, Dot dot) {
+  run_blocks<Bits>(o, zero, dot, [](int, int, float*) {});
 }
 
 }  // namespace
