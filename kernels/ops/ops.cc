@@ -5,7 +5,8 @@
 
 #include "base/cpu.h"
 
-#define OPS(DO) DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(attention) DO(log_sum_exp)
+#define OPS(DO) DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(attention) DO(log_sum_exp) \
+  DO(log2_codes) DO(log2_attend)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -54,6 +55,12 @@ void attention(const float* query, const float* keys, const float* values, int p
 }
 
 double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, count); }
+
+void log2_codes(const float* probabilities, int count, uint8_t* codes) { kTable.log2_codes(probabilities, count, codes); }
+
+void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out) {
+  kTable.log2_attend(codes, values, positions, head_size, out);
+}
 
 void rope_table(int positions, int head_size, float base, float* cosine, float* sine) {
   const int pairs = head_size / 2;

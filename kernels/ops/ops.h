@@ -31,6 +31,13 @@ void floats_from_halves(const uint16_t* halves, int count, float* y);
 // for `positions` floats.
 void attention(const float* query, const float* keys, const float* values, int positions, int head_size, float* scores, float* out);
 
+// codes[i] = rint(-log2(probability)), at most 15; probabilities are in 0..1 (Agile-Quant's log2 softmax after softmax).
+void log2_codes(const float* probabilities, int count, uint8_t* codes);
+
+// out[D] = sum_t values[t] >> codes[t] for one head: A V without multiplications. Values are fixed point [positions][D] (the caller
+// knows the scale), shifts are arithmetic, sums exact in int32.
+void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out);
+
 // log(sum exp(x)), with the sum in double; x is finite.
 double log_sum_exp(const float* x, int count);
 

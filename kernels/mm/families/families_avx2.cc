@@ -9,6 +9,14 @@ inline __m256i load(const void* p) { return _mm256_loadu_si256((const __m256i*)p
 inline void add_to(int32_t* sums, __m256i v) { _mm256_storeu_si256((__m256i*)sums, _mm256_add_epi32(load(sums), v)); }
 inline __m256i twice(const void* p) { return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)p)); }
 
+inline float widened(uint16_t half) { return _cvtsh_ss(half); }
+
+inline void add_scaled(const int32_t* sums, int32_t offset, float own, const uint16_t* scales, float* f) {
+  const __m256 exact = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(load(sums), _mm256_set1_epi32(offset))), _mm256_set1_ps(own));
+  const __m256 scale = _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)scales));
+  _mm256_storeu_ps(f, _mm256_fmadd_ps(exact, scale, _mm256_loadu_ps(f)));
+}
+
 inline __m256i low_halves(__m256i v) { return _mm256_and_si256(v, _mm256_set1_epi8(15)); }
 inline __m256i high_halves(__m256i v) { return low_halves(_mm256_srli_epi16(v, 4)); }
 

@@ -6,6 +6,21 @@
 namespace {
 
 inline void add_to(int32_t* sums, int32x4_t v) { vst1q_s32(sums, vaddq_s32(vld1q_s32(sums), v)); }
+inline float32x4_t widened4(const uint16_t* halves) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(halves))); }
+
+inline float widened(uint16_t half) {
+  __fp16 x;
+  __builtin_memcpy(&x, &half, sizeof x);
+  return x;
+}
+
+inline void add_scaled(const int32_t* sums, int32_t offset, float own, const uint16_t* scales, float* f) {
+  for (int r = 0; r < kRows; r += 4) {
+    const float32x4_t exact = vmulq_n_f32(vcvtq_f32_s32(vsubq_s32(vld1q_s32(sums + r), vdupq_n_s32(offset))), own);
+    vst1q_f32(f + r, vfmaq_f32(vld1q_f32(f + r), exact, widened4(scales + r)));
+  }
+}
+
 inline uint8x16_t low_halves(uint8x16_t v) { return vandq_u8(v, vdupq_n_u8(15)); }
 inline uint8x16_t high_halves(uint8x16_t v) { return vshrq_n_u8(v, 4); }
 inline int8x8_t broadcast4(const int8_t* a) {
@@ -273,8 +288,8 @@ struct Dots {
     float32x4_t low = vld1q_f32(f), high = vld1q_f32(f + 4);
     for (int i = 0; i < count; ++i, w += kRows) {
       const float32x4_t q = vdupq_n_f32((float)a[columns[i]]);
-      low = vfmaq_f32(low, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(w))), q);
-      high = vfmaq_f32(high, vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(w + 4))), q);
+      low = vfmaq_f32(low, widened4(w), q);
+      high = vfmaq_f32(high, widened4(w + 4), q);
     }
     vst1q_f32(f, low);
     vst1q_f32(f + 4, high);

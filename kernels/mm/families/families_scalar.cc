@@ -1,7 +1,14 @@
 // The families in plain C++: what each does, step by step.
+#include "base/half.h"
 #include "mm/families/meanings.h"
 
 namespace {
+
+inline float widened(uint16_t half) { return half_to_float(half); }
+
+inline void add_scaled(const int32_t* sums, int32_t offset, float own, const uint16_t* scales, float* f) {
+  for (int r = 0; r < kRows; ++r) f[r] = __builtin_fmaf((float)(sums[r] - offset) * own, half_to_float(scales[r]), f[r]);
+}
 
 template <class T>
 inline T load(const uint8_t* bytes) {

@@ -14,7 +14,6 @@
 #ifndef BENCH_MM_FAMILIES_LOOPS_H_
 #define BENCH_MM_FAMILIES_LOOPS_H_
 
-#include "base/half.h"
 #include "mm/tile.h"
 
 namespace {
@@ -23,12 +22,15 @@ constexpr int kStripBlocks = 16;   // of 32 columns
 constexpr int kChunkRows = 1024;   // f_ and sums_ of a token are 4 KiB each
 constexpr int kChunkTokens = 4;
 
-// f[row] takes the sums of group g, as FORMAT.md section 3 rounds it; 8 rows. `zero` is what a code means by 0.
+// An ISA file defines these: f[8] = fma(float(sums - offset) * own, scales, f), and one fp16 number. (Compilers do not find the
+// instruction that widens halves in the plain formula.)
+inline void add_scaled(const int32_t* sums, int32_t offset, float own, const uint16_t* scales, float* f);
+inline float widened(uint16_t half);
+
+// f[row] takes the sums of group g, as FORMAT.md section 3 rounds it; 8 rows. `zero` is the code that means 0.
 inline void close_group(const Operands& o, int m, int g, int row_block, int zero, const int32_t* sums, float* f) {
-  const uint16_t* scales = o.scales(row_block) + (size_t)g * kRows;
-  const int32_t offset = zero * o.a.sums[m * o.a.sums_stride + g];
   const float own = o.group_scales() ? o.a.scales[m * o.a.scales_stride + g] : 1.0f;
-  for (int r = 0; r < kRows; ++r) f[r] = __builtin_fmaf((float)(sums[r] - offset) * own, half_to_float(scales[r]), f[r]);
+  add_scaled(sums, zero ? zero * o.a.sums[m * o.a.sums_stride + g] : 0, own, o.scales(row_block) + (size_t)g * kRows, f);
 }
 
 inline void finish_rows(const Operands& o, int m, int row_block, const float* f) {

@@ -46,7 +46,7 @@ void run_twolevel(const Operands& o) {
         for (int r = 0; r < kRows; ++r) total[r] += scales[g * kRows + r] * (sums[r] - zeros[g * kRows + r] * sum);
       }
       float f[kRows];
-      for (int r = 0; r < kRows; ++r) f[r] = (float)total[r] * half_to_float(o.scales(row_block)[r]);
+      for (int r = 0; r < kRows; ++r) f[r] = (float)total[r] * widened(o.scales(row_block)[r]);
       finish_rows(o, m, row_block, f);
     }
   }
@@ -83,7 +83,7 @@ void run_trip(const Operands& o) {
           block = end;
         }
         float f[kRows];
-        for (int r = 0; r < kRows; ++r) f[r] = (float)(total[r] - kZero * inputs[t]) * half_to_float(o.scales(row_block)[r]);
+        for (int r = 0; r < kRows; ++r) f[r] = (float)(total[r] - kZero * inputs[t]) * widened(o.scales(row_block)[r]);
         finish_rows(o, m, row_block, f);
       }
   }
@@ -134,7 +134,7 @@ void run_sparse(const Operands& o) {
     const int32_t* begin = extra.row_begin + block_of_matrix(o, row_block) * kRows;
     for (int r = 0; r < kRows; ++r)
       for (int32_t i = begin[r]; i < begin[r + 1]; ++i)
-        f[r] = __builtin_fmaf((float)a[extra.outlier_columns[i]], half_to_float(extra.outliers[i]), f[r]);
+        f[r] = __builtin_fmaf((float)a[extra.outlier_columns[i]], widened(extra.outliers[i]), f[r]);
   });
 }
 
