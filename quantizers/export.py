@@ -151,7 +151,7 @@ def _add_tensor(writer: Any, name: str, tensor: QuantizedWeight | Tensor, heads:
     if isinstance(tensor, Tensor):
         writer.add_tensor(f"{name}.weight", to_pairs(tensor, heads).numpy())
         return
-    codes = pack_codes(to_pairs(tensor.codes, heads).numpy(), tensor.scheme.weight_bits)
+    codes = pack_codes(to_pairs(tensor.codes, heads).numpy(), tensor.scheme)
     writer.add_tensor(f"{name}.codes", codes.view(np.int8).ravel())
     writer.add_tensor(f"{name}.scales", pack_scales(to_pairs(tensor.scales, heads).numpy()).ravel())
 

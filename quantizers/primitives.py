@@ -1,10 +1,14 @@
 """Numbers to codes and back: the definition that kernels must match (kernels/FORMAT.md, sections 2 and 3).
 
-Weights are symmetric with codes 0..2^bits-1 and zero at 2^(bits-1). The scale of a group is m / -2^(bits-1), where m is
-its weight of largest magnitude, sign included: m gets the code 0, no code is unused, and the sign of a scale says which
-side has the extra step. The scale is rounded to fp16 *before* codes are computed, so host and device multiply by the
-same number. (ggml's Q4_0 chooses scales so. On the shipped model, round to nearest has 0.72 of the KL of
-absmax/(2^(bits-1)-1) at w4a8g128, 0.57 at w3a8g64, 0.26 at w2a8 and 0.98 at w8a8: 4096 tokens of calibration text.)
+Weights of 2 to 8 bits are symmetric with codes 0..2^bits-1 and zero at 2^(bits-1). The scale of a group is
+m / -2^(bits-1), where m is its weight of largest magnitude, sign included: m gets the code 0, no code is unused, and
+the sign of a scale says which side has the extra step. The scale is rounded to fp16 *before* codes are computed, so
+host and device multiply by the same number. (ggml's Q4_0 chooses scales so. On the shipped model, round to nearest has
+0.72 of the KL of absmax/(2^(bits-1)-1) at w4a8g128, 0.57 at w3a8g64, 0.26 at w2a8 and 0.98 at w8a8: 4096 tokens of
+calibration text.)
+
+One bit is a sign: the best scale is the mean magnitude (Rastegari et al. 2016, "XNOR-Net"). Ternary weights take the
+mean of those above 0.7 times the mean magnitude (Li et al. 2016, "Ternary weight networks").
 """
 
 from dataclasses import dataclass
@@ -21,7 +25,7 @@ COLUMN_STEP = 32
 """A packed block holds 8 rows x 32 columns."""
 COLUMNS_PER_BYTE_VECTOR = 4
 """A vector of 32 bytes is 8 rows x 4 columns."""
-PLANES = {2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
+PLANES = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
 """Widths of the bit planes of a code, most significant first."""
 FLOAT32_EXACT = 2**24
 """Integers up to here are exact in float32, and so are sums of them in any order."""
@@ -31,19 +35,26 @@ Bytes = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class QuantizedWeight:
-    """A weight as codes uint8 [N, K] and scales fp16 [N, groups]: value = (code - 2^(bits-1)) * scale of its group."""
+    """A weight as codes uint8 [N, K] and scales fp16 [N, groups]: `values` of a code times the scale of its group."""
 
     scheme: Scheme
     codes: Tensor
     scales: Tensor
 
-    @property
-    def zero(self) -> int:
-        return zero_code(self.scheme.weight_bits)
+
+def zero_code(scheme: Scheme) -> int:
+    """The code of zero, which pads; of one bit there is none, and rows of padding have the scale 0."""
+    return 1 if scheme.ternary else 1 << (scheme.weight_bits - 1) if scheme.weight_bits > 1 else 0
 
 
-def zero_code(bits: int) -> int:
-    return 1 << (bits - 1)
+def values(codes: Tensor, scheme: Scheme) -> Tensor:
+    """The integers that codes (of any type but unsigned) stand for, in the type of the codes."""
+    return 2 * codes - 1 if scheme.weight_bits == 1 else codes - zero_code(scheme)
+
+
+def largest_value(scheme: Scheme) -> int:
+    """The largest magnitude of `values`."""
+    return max(1, zero_code(scheme))
 
 
 def group_columns(scheme: Scheme, columns: int) -> int:
@@ -63,9 +74,8 @@ def group_scales(weight: Tensor, scheme: Scheme) -> Tensor:
     """fp16 [N, groups] of a weight [N, K], of either sign; ValueError when a scale exceeds fp16."""
     rows, columns = weight.shape
     width, groups = group_columns(scheme, columns), group_count(scheme, columns)
-    grouped = torch.nn.functional.pad(weight.float(), (0, width * groups - columns)).view(rows, groups, width)
-    largest = grouped.gather(2, grouped.abs().argmax(2, keepdim=True)).squeeze(2)
-    scales = (largest / -zero_code(scheme.weight_bits) + 0.0).half()  # + 0.0: a group of zeros has scale 0, not -0
+    grouped = torch.nn.functional.pad(weight.float(), (0, width * groups - columns), value=torch.nan)
+    scales = (_scales(grouped.view(rows, groups, width), scheme) + 0.0).half()  # + 0.0: zeros have scale 0, not -0
     if not scales.isfinite().all():
         raise ValueError(
             f"a scale for {scheme} is beyond fp16: weights are NaN, infinite or as large as {weight.abs().max():.3g}"
@@ -73,74 +83,97 @@ def group_scales(weight: Tensor, scheme: Scheme) -> Tensor:
     return scales
 
 
+def _scales(grouped: Tensor, scheme: Scheme) -> Tensor:
+    """fp32 [N, groups] of weights [N, groups, width], of which those that are padding are NaN."""
+    magnitude = grouped.abs()
+    if scheme.weight_bits == 1:
+        return magnitude.nanmean(2)
+    if scheme.ternary:
+        threshold = 0.7 * magnitude.nanmean(2, keepdim=True)
+        return torch.where(magnitude > threshold, magnitude, torch.nan).nanmean(2).nan_to_num(0.0)
+    largest = grouped.gather(2, magnitude.nan_to_num(-1.0).argmax(2, keepdim=True)).squeeze(2)
+    return largest / -zero_code(scheme)
+
+
 def spread(scales: Tensor, scheme: Scheme, columns: int) -> Tensor:
     """Scales [N, groups] repeated to one per weight, fp32 [N, K]."""
     return scales.float().repeat_interleave(group_columns(scheme, columns), 1)[:, :columns]
 
 
-def to_codes(weight: Tensor, scales: Tensor, bits: int) -> Tensor:
+def to_codes(weight: Tensor, scales: Tensor, scheme: Scheme) -> Tensor:
     """Nearest codes (uint8) of weights under scales of the same shape; ties to even; a zero scale gives code zero."""
     steps = torch.where(scales == 0, 0.0, weight / torch.where(scales == 0, 1.0, scales))
-    return (steps.round() + zero_code(bits)).clamp(0, 2**bits - 1).to(torch.uint8)
+    if scheme.weight_bits == 1:
+        return (steps > 0).to(torch.uint8)
+    largest = 2 if scheme.ternary else 2**scheme.weight_bits - 1
+    return (steps.round() + zero_code(scheme)).clamp(0, largest).to(torch.uint8)
 
 
 def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
     """Round to nearest: weight [N, K] to codes.
 
-    Off by at most half a scale, and by one where a weight lies on the shorter side beyond the last code (for scales
-    above fp16's subnormals).
+    From 2 bits up off by at most half a scale, and by one where a weight lies on the shorter side beyond the last code
+    (for scales above fp16's subnormals); ternary weights and signs clip.
     """
     scales = group_scales(weight, scheme)
-    codes = to_codes(weight.float(), spread(scales, scheme, weight.shape[1]), scheme.weight_bits)
+    codes = to_codes(weight.float(), spread(scales, scheme, weight.shape[1]), scheme)
     return QuantizedWeight(scheme, codes, scales)
 
 
 def dequantize(weight: QuantizedWeight) -> Tensor:
     """fp32 [N, K], exact: a code times an fp16 scale fits float32."""
-    return (weight.codes.float() - weight.zero) * spread(weight.scales, weight.scheme, weight.codes.shape[1])
+    return values(weight.codes.float(), weight.scheme) * spread(weight.scales, weight.scheme, weight.codes.shape[1])
 
 
-def quantize_a8(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Dynamic int8 codes [..., K] (as float32) and fp32 scale [..., 1] of each token."""
+def quantize_activations(x: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
+    """Dynamic codes [..., K] (as float32) of 2 to 8 bits, and fp32 scale [..., 1] of each token."""
+    most = 2 ** (bits - 1) - 1
     absmax = x.float().abs().amax(-1, keepdim=True)
-    scale = torch.where(absmax == 0, 1.0, absmax / 127)
-    inverse = torch.where(absmax == 0, 0.0, 127 / absmax)
-    return (x.float() * inverse).round().clamp(-127, 127), scale
+    scale = torch.where(absmax == 0, 1.0, absmax / most)
+    inverse = torch.where(absmax == 0, 0.0, most / absmax)
+    return (x.float() * inverse).round().clamp(-most, most), scale
 
 
 def linear(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     """x [..., K] times the weight's transpose, fp32 [..., N], as the device computes it.
 
-    `a8` equals the kernels bit for bit, save for the double rounding of an emulated fused multiply-add (below one unit
-    in the last place, about once in 2^29). `a16` and fp16 weights (a Tensor) agree within 1e-5 * sum |w||a|.
+    Integer activations equal the kernels bit for bit, save for the double rounding of an emulated fused multiply-add
+    (below one unit in the last place, about once in 2^29). `a16` and fp16 weights (a Tensor) agree within
+    1e-5 * sum |w||a|.
     """
     if isinstance(weight, Tensor):
         return x.half().float() @ weight.float().T
     if weight.scheme.activation_bits == 16:
         return x.half().float() @ dequantize(weight).T
-    return _linear_a8(x, weight)
+    return _linear_integer(x, weight)
 
 
-def _linear_a8(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    columns = x.shape[-1]
-    width = group_columns(weight.scheme, columns)
-    exact = torch.float32 if width * 127 * weight.zero <= FLOAT32_EXACT else torch.float64
-    q, scale_a = quantize_a8(x)
-    q, signed = q.to(exact), weight.codes.to(exact) - weight.zero
+def _linear_integer(x: Tensor, weight: QuantizedWeight) -> Tensor:
+    scheme, columns = weight.scheme, x.shape[-1]
+    width = group_columns(scheme, columns)
+    exact = torch.float32 if width * 127 * largest_value(scheme) <= FLOAT32_EXACT else torch.float64
+    own = scheme.activation_groups and columns > width
+    q, scale = quantize_activations(x, scheme.activation_bits)
+    signed = values(weight.codes.to(exact), scheme)
     total = torch.zeros((*x.shape[:-1], signed.shape[0]), dtype=torch.float32)
     for group, start in enumerate(range(0, columns, width)):
-        stop = start + width
-        sums = (q[..., start:stop] @ signed[:, start:stop].T).float()
+        part = slice(start, start + width)
+        if own:
+            codes, own_scale = quantize_activations(x[..., part], scheme.activation_bits)
+            sums = (codes.to(exact) @ signed[:, part].T).float() * own_scale
+        else:
+            sums = (q[..., part].to(exact) @ signed[:, part].T).float()
         # The product has 35 significant bits, so float64 emulates fma: one rounding to float32 at the end.
         total = torch.addcmul(total.double(), sums.double(), weight.scales[:, group].double()).float()
-    return total * scale_a
+    return total if own else total * scale
 
 
-def pack_codes(codes: Bytes, bits: int) -> Bytes:
+def pack_codes(codes: Bytes, scheme: Scheme) -> Bytes:
     """Codes [N, K] to packed blocks [N/8, K/32, 32*bits] of bytes, padding with the code of zero."""
+    bits = scheme.weight_bits
     rows, columns = codes.shape
     padding = ((0, padded(rows, ROW_STEP) - rows), (0, padded(columns, COLUMN_STEP) - columns))
-    whole = np.pad(codes, padding, constant_values=zero_code(bits))
+    whole = np.pad(codes, padding, constant_values=zero_code(scheme))
     blocks, strips = whole.shape[0] // ROW_STEP, whole.shape[1] // COLUMN_STEP
     steps = whole.reshape(blocks, ROW_STEP, strips, -1, COLUMNS_PER_BYTE_VECTOR).transpose(0, 2, 3, 1, 4)
     steps = steps.reshape(blocks, strips, -1, COLUMN_STEP)  # 8 steps of 32 bytes, byte = row * 4 + column

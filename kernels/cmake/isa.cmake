@@ -1,6 +1,6 @@
 # Compiler flags of one instruction set: exactly the features that mm.cc's kIsas demands of the CPU at run time.
 set(ISAS_x86_64 avx2 avxvnni avx512vnni)
-set(ISAS_aarch64 neon dotprod)
+set(ISAS_aarch64 neon dotprod i8mm)
 # Those that the published families (mm/families) are written for.
 set(FAMILY_ISAS_x86_64 avx2)
 set(FAMILY_ISAS_aarch64 neon)
@@ -9,6 +9,7 @@ set(ISA_FLAGS_avxvnni -mavx2 -mfma -mf16c -mavxvnni)
 set(ISA_FLAGS_avx512vnni -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
 set(ISA_FLAGS_neon -mcpu=generic)
 set(ISA_FLAGS_dotprod -mcpu=generic+dotprod)
+set(ISA_FLAGS_i8mm -mcpu=generic+dotprod+i8mm)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64)$")
   set(BENCH_ARCH x86_64)

@@ -33,6 +33,9 @@ inline __m256i codes_of(const uint8_t* planes, int step) {
   return planes_of<stored_bits(W), lowest_bit(W)>(planes, step);
 }
 
+// Keeps a sum in its register and additions in their order: the compiler would make trees of them, for which there are too few registers.
+inline void pin(__m256i& sum) { asm("" : "+x"(sum)); }
+
 // 4 activations of one token for every row.
 inline __m256i broadcast4(const int8_t* a) {
   int32_t four;
@@ -92,13 +95,12 @@ inline void prefetch(const uint8_t* codes, int bytes) {
 struct Avx2Base {
   using Floats = __m256;
   using Sums = __m256i;
-  static constexpr int kBlocks = 2;
   static constexpr int kFloatTokens = 4;
 
   static Floats zero() { return _mm256_setzero_ps(); }
-  static Sums none() { return _mm256_setzero_si256(); }
+  static Sums same(int32_t x) { return _mm256_set1_epi32(x); }
   static Floats halves(const uint16_t* h) { return load_halves(h); }
-  static Floats to_floats(Sums s, int32_t offset) { return _mm256_cvtepi32_ps(_mm256_sub_epi32(s, _mm256_set1_epi32(offset))); }
+  static Floats to_floats(Sums s) { return _mm256_cvtepi32_ps(s); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
   static Floats times(Floats a, float b) { return _mm256_mul_ps(a, _mm256_set1_ps(b)); }
@@ -117,11 +119,11 @@ struct Avx2Base {
   static void unpack_floats(const uint8_t* codes, int blocks, Floats scale, float* out) {
     const Floats s = times(scale, 0x1p-24f);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-#pragma unroll
+      BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {
         const __m256i w = signed_codes<W>(codes, step);
-#pragma unroll
-        for (int j = 0; j < 4; ++j, out += kRows) store(out, _mm256_mul_ps(column(w, j), s));
+      BENCH_UNROLL
+      for (int j = 0; j < 4; ++j, out += kRows) store(out, _mm256_mul_ps(column(w, j), s));
       }
   }
 
@@ -141,10 +143,13 @@ struct Avx2Base {
   static void dot_floats(const float* const (&w)[Blocks], int columns, const float* a, int stride, Floats (&sums)[Blocks][Tokens]) {
     for (int k = 0; k < columns; ++k) {
       Floats row[Blocks];
+      BENCH_UNROLL
       for (int i = 0; i < Blocks; ++i) row[i] = _mm256_load_ps(w[i] + k * kRows);
+      BENCH_UNROLL
       for (int t = 0; t < Tokens; ++t) {
         const Floats x = _mm256_broadcast_ss(a + t * stride + k);
-        for (int i = 0; i < Blocks; ++i) sums[i][t] = fma(row[i], x, sums[i][t]);
+      BENCH_UNROLL
+      for (int i = 0; i < Blocks; ++i) sums[i][t] = fma(row[i], x, sums[i][t]);
       }
     }
   }
@@ -155,11 +160,11 @@ struct Avx2Base {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       alignas(32) float x[kColumns];
       widen(a, kColumns, x);
-#pragma unroll
+      BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {
         const __m256i w = signed_codes<W>(codes, step);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sums[j] = fma(column(w, j), _mm256_set1_ps(x[4 * step + j]), sums[j]);
+      BENCH_UNROLL
+      for (int j = 0; j < 4; ++j) sums[j] = fma(column(w, j), _mm256_set1_ps(x[4 * step + j]), sums[j]);
       }
     }
     return times(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])), 0x1p-24f);
@@ -172,9 +177,11 @@ struct Avx2Base {
     int i = 0;
     for (; i + 8 <= k; i += 8) {
       const Floats x = load_halves(a + i);
+      BENCH_UNROLL
       for (int r = 0; r < Rows; ++r) sums[r] = fma(load_halves(at_byte<uint16_t>(w, r * stride) + i), x, sums[r]);
     }
-    for (int r = 0; r < Rows; ++r) {
+      BENCH_UNROLL
+      for (int r = 0; r < Rows; ++r) {
       out[r] = horizontal_sum(sums[r]);
       for (int j = i; j < k; ++j) out[r] += _cvtsh_ss(at_byte<uint16_t>(w, r * stride)[j]) * _cvtsh_ss(a[j]);
     }

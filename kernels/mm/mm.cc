@@ -41,6 +41,7 @@ const Isa kIsas[] = {
     {"avx512vnni", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"}},
     {"neon", {"neon"}},
     {"dotprod", {"neon", "dotprod"}},
+    {"i8mm", {"neon", "dotprod", "i8mm"}},
 };
 
 bool runs(const Isa& isa) {

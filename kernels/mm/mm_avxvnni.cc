@@ -4,7 +4,7 @@
 namespace {
 
 struct AvxDot {
-  static constexpr int kTokens = 4;
+  static constexpr int kBlocks = 2;
   static __m256i add(__m256i sums, __m256i codes, __m256i a) { return _mm256_dpbusd_avx_epi32(sums, codes, a); }
 };
 

@@ -7,14 +7,19 @@ namespace {
 struct Scalar {
   struct Floats { float v[kRows]; };
   struct Sums { int32_t v[kRows]; };
-  static constexpr int kTokens = 4, kFloatTokens = 4, kBlocks = 2;
+  static constexpr int kTokens = 4, kFloatTokens = 4;
   template <int W>
-  static constexpr int kSubtracted = 0;
+  static constexpr int kBlocks = 2;
   template <int W>
   static constexpr int kStepBytes = kColumns;
 
   static Floats zero() { return {}; }
-  static Sums none() { return {}; }
+
+  static Sums same(int32_t x) {
+    Sums sums;
+    for (int& each : sums.v) each = x;
+    return sums;
+  }
 
   template <class Each>
   static Floats each_row(const Each& each) {
@@ -24,7 +29,7 @@ struct Scalar {
   }
 
   static Floats halves(const uint16_t* h) { return each_row([h](int r) { return half_to_float(h[r]); }); }
-  static Floats to_floats(const Sums& sums, int32_t offset) { return each_row([&](int r) { return (float)(sums.v[r] - offset); }); }
+  static Floats to_floats(const Sums& sums) { return each_row([&](int r) { return (float)sums.v[r]; }); }
   static Floats fma(const Floats& a, const Floats& b, const Floats& c) { return each_row([&](int r) { return __builtin_fmaf(a.v[r], b.v[r], c.v[r]); }); }
   static Floats plus(const Floats& a, const Floats& b) { return each_row([&](int r) { return a.v[r] + b.v[r]; }); }
   static Floats times(const Floats& a, float b) { return each_row([&](int r) { return a.v[r] * b; }); }
@@ -133,4 +138,5 @@ struct Scalar {
 #define MM_DEFINE_avx512vnni(...)
 #define MM_DEFINE_neon(...)
 #define MM_DEFINE_dotprod(...)
+#define MM_DEFINE_i8mm(...)
 #include "mm/variants.inc"

@@ -1,4 +1,4 @@
-// What the NEON files share: unpacking and everything that works in floats. Internal linkage, as tile.h.
+// What the files for Arm share: unpacking and everything that works in floats. Internal linkage, as tile.h.
 #ifndef BENCH_MM_NEON_H_
 #define BENCH_MM_NEON_H_
 
@@ -8,39 +8,73 @@
 
 namespace {
 
-// One 4-column step of a block: low holds rows 0..3, high rows 4..7; byte i of either is row i/4, column i%4.
-struct Step {
-  uint8x16_t low, high;
-};
+constexpr int kHalf = kColumns / 2;  // bytes of a step in one register: 4 rows x 4 columns
 
-template <int Width, int At>
-inline uint8x16_t field(const uint8_t* vector, int step) {
-  const uint8x16_t v = vld1q_u8(vector);
-  if constexpr (Width == 8) return v;
-  const int shift = Width * (step % (8 / Width)), right = shift - At;
-  const uint8x16_t moved = right >= 0 ? v >> right : v << -right;
-  // Of the topmost field, moved down to bit 0, nothing else is left.
-  if (At == 0 && shift + Width == 8) return moved;
-  return vandq_u8(moved, vdupq_n_u8(((1 << Width) - 1) << At));
+// The byte field of `Width` bits of one 4-column step at bit 0, with what lies above it.
+template <int Width>
+inline uint8x16_t field(const uint8_t* plane, int step) {
+  return vld1q_u8(plane + kColumns * (step * Width / 8)) >> Width * (step % (8 / Width));
 }
 
+// Codes at bit 0, with strangers above them. sli puts the upper plane over the strangers of the lower ones.
 template <int Bits>
-inline Step codes_of(const uint8_t* planes, int step) {
+inline uint8x16_t planes_of(const uint8_t* planes, int step) {
   constexpr int kWidth = plane_width(Bits);
-  const uint8_t* vector = planes + kColumns * (step * kWidth / 8);
-  Step codes = {field<kWidth, Bits - kWidth>(vector, step), field<kWidth, Bits - kWidth>(vector + 16, step)};
-  if constexpr (Bits > kWidth) {
-    const Step rest = codes_of<Bits - kWidth>(planes + kColumns * kWidth, step);
-    codes = {vorrq_u8(codes.low, rest.low), vorrq_u8(codes.high, rest.high)};
-  }
-  return codes;
+  const uint8x16_t top = field<kWidth>(planes, step);
+  if constexpr (Bits == kWidth) return top;
+  else return vsliq_n_u8(planes_of<Bits - kWidth>(planes + kColumns * kWidth, step), top, Bits - kWidth);
 }
 
-// As signed bytes: code - Offset. Codes below 128 need no subtraction to be valid operands.
-template <int Offset>
-inline int8x16_t minus(uint8x16_t codes) {
-  if constexpr (Offset == 0) return vreinterpretq_s8_u8(codes);
-  return vreinterpretq_s8_u8(vsubq_u8(codes, vdupq_n_u8(Offset)));
+// The codes of 4 rows of one step (`codes` + kHalf: rows 4..7): byte i is row i/4, column i%4.
+template <int W>
+inline uint8x16_t codes_of(const uint8_t* codes, int step) {
+  constexpr int kBits = stored_bits(W), kPerVector = 8 / plane_width(kBits);
+  const uint8x16_t v = planes_of<kBits>(codes, step);
+  return step % kPerVector == kPerVector - 1 ? v : vandq_u8(v, vdupq_n_u8((1 << kBits) - 1));  // nothing is above the last field
+}
+
+// 0xff where the code of one bit is 1.
+inline uint8x16_t set_bits(const uint8_t* codes, int step) { return vtstq_u8(vld1q_u8(codes), vdupq_n_u8((uint8_t)(1 << step))); }
+
+// Codes less their offset.
+template <int W>
+inline int8x16_t values_of(const uint8_t* codes, int step) {
+  const uint8x16_t one = vdupq_n_u8(1);
+  if constexpr (W == 1) return vreinterpretq_s8_u8(vornq_u8(one, set_bits(codes, step)));
+  else return vreinterpretq_s8_u8(vsubq_u8(codes_of<W>(codes, step), vdupq_n_u8(offset(W))));
+}
+
+// What one token multiplies, which saves the subtraction where it can: 8 bits must lose 128 to be signed bytes, and one bit is 0 or -1.
+template <int W>
+inline int8x16_t factors_of(const uint8_t* codes, int step) {
+  if constexpr (W == 8) return values_of<8>(codes, step);
+  else return vreinterpretq_s8_u8(W == 1 ? set_bits(codes, step) : codes_of<W>(codes, step));
+}
+template <int W>
+constexpr int kFactorsSubtracted = W == 8 ? 128 : 0;
+
+// From sums of factors to sums of expanded codes.
+template <int W>
+inline int32x4_t of_codes(int32x4_t sums) { return W == 1 ? vmulq_n_s32(sums, -2) : sums; }
+
+// The lane of a by-element instruction must be a constant; after unrolling it is, and the switch is gone.
+inline int8x16_t broadcast4(int8x16_t a, int step) {
+  const int32x4_t fours = vreinterpretq_s32_s8(a);
+  switch (step % 4) {
+    case 0: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 0));
+    case 1: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 1));
+    case 2: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 2));
+    default: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 3));
+  }
+}
+
+inline float32x4_t fma_lane(float32x4_t sum, float32x4_t w, float32x4_t a, int lane) {
+  switch (lane) {
+    case 0: return vfmaq_laneq_f32(sum, w, a, 0);
+    case 1: return vfmaq_laneq_f32(sum, w, a, 1);
+    case 2: return vfmaq_laneq_f32(sum, w, a, 2);
+    default: return vfmaq_laneq_f32(sum, w, a, 3);
+  }
 }
 
 inline float32x4_t load_halves(const uint16_t* h) { return vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(h))); }
@@ -51,17 +85,28 @@ inline float half(uint16_t h) {
   return x;
 }
 
-// A column of 4 rows: byte j of every 32-bit lane, made a signed number by two shifts.
+// Column j of 4 rows, that is byte j of every 32-bit lane: moved to the top of the lane it needs no sign extension, and the conversion
+// divides by 2^24.
 inline float32x4_t column(int8x16_t w, int j) {
-  return vcvtq_f32_s32((vreinterpretq_s32_s8(w) << (24 - 8 * j)) >> 24);
+  constexpr uint8_t kFrom[4][16] = {{16, 16, 16, 0, 16, 16, 16, 4, 16, 16, 16, 8, 16, 16, 16, 12},
+                                    {16, 16, 16, 1, 16, 16, 16, 5, 16, 16, 16, 9, 16, 16, 16, 13},
+                                    {16, 16, 16, 2, 16, 16, 16, 6, 16, 16, 16, 10, 16, 16, 16, 14},
+                                    {16, 16, 16, 3, 16, 16, 16, 7, 16, 16, 16, 11, 16, 16, 16, 15}};
+  if (j == 0) return vcvtq_n_f32_s32(vreinterpretq_s32_s8(w) << 24, 24);
+  return vcvtq_n_f32_s32(vreinterpretq_s32_s8(vqtbl1q_s8(w, vld1q_u8(kFrom[j]))), 24);
 }
 
 // The part of an instruction set struct (tile.h) that needs no integer products.
 struct NeonFloats {
   struct Floats { float32x4_t low, high; };
   struct Sums { int32x4_t low, high; };
+  static constexpr int kBlocks = 1;
+  static constexpr int kFloatTokens = 8;  // 16 sums, 8 activations, 2 weights
+  template <int W>
+  static constexpr int kStepBytes = kColumns;
 
   static Floats zero() { return {vdupq_n_f32(0), vdupq_n_f32(0)}; }
+  static Sums none() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
   static Floats halves(const uint16_t* h) { return {load_halves(h), load_halves(h + 4)}; }
   static Floats to_floats(Sums s, int32_t offset) {
     const int32x4_t o = vdupq_n_s32(offset);
@@ -70,59 +115,99 @@ struct NeonFloats {
   static Floats fma(Floats a, Floats b, Floats c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
   static Floats plus(Floats a, Floats b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
   static Floats times(Floats a, float b) { return {vmulq_n_f32(a.low, b), vmulq_n_f32(a.high, b)}; }
+  static Floats load(const float* y) { return {vld1q_f32(y), vld1q_f32(y + 4)}; }
+  static Sums load(const int32_t* s) { return {vld1q_s32(s), vld1q_s32(s + 4)}; }
   static void store(float* y, Floats f) {
     vst1q_f32(y, f.low);
     vst1q_f32(y + 4, f.high);
   }
-
-  template <int Bits, int Tokens>
-  static void dot_a16(const uint8_t* codes, int blocks, const uint16_t* a, size_t stride, Floats (&out)[Tokens]) {
-    constexpr int kOffset = 1 << (Bits - 1);
-    Floats sums[Tokens][2];
-    for (auto& token : sums)
-      for (auto& each : token) each = zero();
-    for (int b = 0; b < blocks; ++b, codes += kColumns * Bits, a += kColumns) {
-#pragma unroll
-      for (int step = 0; step < 8; ++step) {
-        const Step w = codes_of<Bits>(codes, step);
-        const int8x16_t low = minus<kOffset>(w.low), high = minus<kOffset>(w.high);
-        float32x4_t x[Tokens];
-#pragma unroll
-        for (int t = 0; t < Tokens; ++t) x[t] = load_halves(at_byte<uint16_t>(a, t * stride) + 4 * step);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const Floats c = {column(low, j), column(high, j)};
-#pragma unroll
-          for (int t = 0; t < Tokens; ++t) {
-            const float32x4_t xj = vdupq_n_f32(x[t][j]);
-            sums[t][j % 2] = fma(c, {xj, xj}, sums[t][j % 2]);
-          }
-        }
-      }
-    }
-    for (int t = 0; t < Tokens; ++t) out[t] = plus(sums[t][0], sums[t][1]);
+  static void store(int32_t* s, Sums v) {
+    vst1q_s32(s, v.low);
+    vst1q_s32(s + 4, v.high);
   }
 
-  template <int Rows, int Tokens>
-  static void dot_f16(const uint16_t* w, size_t w_stride, const uint16_t* a, size_t a_stride, int k, float (&out)[Rows][Tokens]) {
-    Floats sums[Rows][Tokens];
-    for (auto& row : sums)
-      for (auto& each : row) each = zero();
+  static void widen(const uint16_t* h, int count, float* out) {
     int i = 0;
-    for (; i + 8 <= k; i += 8) {
-      Floats x[Tokens];
-      for (int t = 0; t < Tokens; ++t) x[t] = halves(at_byte<uint16_t>(a, t * a_stride) + i);
-      for (int r = 0; r < Rows; ++r) {
-        const Floats row = halves(at_byte<uint16_t>(w, r * w_stride) + i);
-        for (int t = 0; t < Tokens; ++t) sums[r][t] = fma(row, x[t], sums[r][t]);
+    for (; i + 8 <= count; i += 8) store(out + i, halves(h + i));
+    for (; i < count; ++i) out[i] = half(h[i]);
+  }
+
+  template <int W>
+  static void unpack_floats(const uint8_t* codes, int blocks, Floats scale, float* __restrict out) {
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        const int8x16_t low = values_of<W>(codes, step), high = values_of<W>(codes + kHalf, step);
+#pragma unroll
+        for (int j = 0; j < 4; ++j, out += kRows) store(out, {vmulq_f32(column(low, j), scale.low), vmulq_f32(column(high, j), scale.high)});
+      }
+  }
+
+  // 4 rows x 8 columns at a time: st4 writes the rows of 4 registers as columns, and two of these make a column of 8.
+  static void transpose_halves(const uint16_t* w, size_t stride, int rows, int columns, float* out) {
+    int k = 0;
+    for (; k + 8 <= columns; k += 8) {
+      float turned[2][8][4];
+      for (int first = 0; first < kRows; first += 4) {
+        Floats r[4];
+        for (int i = 0; i < 4; ++i) r[i] = first + i < rows ? halves(at_byte<uint16_t>(w, (first + i) * stride) + k) : zero();
+        vst4q_f32(turned[first / 4][0], (float32x4x4_t{{r[0].low, r[1].low, r[2].low, r[3].low}}));
+        vst4q_f32(turned[first / 4][4], (float32x4x4_t{{r[0].high, r[1].high, r[2].high, r[3].high}}));
+      }
+      for (int i = 0; i < 8; ++i) store(out + (k + i) * kRows, {vld1q_f32(turned[0][i]), vld1q_f32(turned[1][i])});
+    }
+    for (; k < columns; ++k)
+      for (int i = 0; i < kRows; ++i) out[k * kRows + i] = i < rows ? half(at_byte<uint16_t>(w, i * stride)[k]) : 0;
+  }
+
+  template <int Tokens>
+  static void add_column(Floats w, const float32x4_t (&x)[Tokens], int j, Floats (&sums)[Tokens]) {
+    for (int t = 0; t < Tokens; ++t) sums[t] = {fma_lane(sums[t].low, w.low, x[t], j), fma_lane(sums[t].high, w.high, x[t], j)};
+  }
+
+  // Columns may end anywhere: fp16 weights are not padded, and the last activations are read one by one.
+  template <int Tokens>
+  static void dot_floats(const float* const (&w)[1], int columns, const float* a, int stride, Floats (&sums)[1][Tokens]) {
+    float32x4_t x[Tokens];
+    int k = 0;
+    for (; k + 4 <= columns; k += 4) {
+      for (int t = 0; t < Tokens; ++t) x[t] = vld1q_f32(a + t * stride + k);
+      for (int j = 0; j < 4; ++j) add_column(load(w[0] + (k + j) * kRows), x, j, sums[0]);
+    }
+    for (; k < columns; ++k) {
+      for (int t = 0; t < Tokens; ++t) x[t] = vdupq_n_f32(a[t * stride + k]);
+      add_column(load(w[0] + k * kRows), x, 0, sums[0]);
+    }
+  }
+
+  template <int W>
+  static Floats dot_a16(const uint8_t* codes, int blocks, const uint16_t* a) {
+    Floats sums[4] = {zero(), zero(), zero(), zero()};
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
+#pragma unroll
+      for (int step = 0; step < kSteps; ++step) {
+        const int8x16_t low = values_of<W>(codes, step), high = values_of<W>(codes + kHalf, step);
+        const float32x4_t x = load_halves(a + 4 * step);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) sums[j] = {fma_lane(sums[j].low, column(low, j), x, j), fma_lane(sums[j].high, column(high, j), x, j)};
       }
     }
-    for (int r = 0; r < Rows; ++r)
-      for (int t = 0; t < Tokens; ++t) {
-        out[r][t] = vaddvq_f32(vaddq_f32(sums[r][t].low, sums[r][t].high));
-        for (int j = i; j < k; ++j)
-          out[r][t] += half(at_byte<uint16_t>(w, r * w_stride)[j]) * half(at_byte<uint16_t>(a, t * a_stride)[j]);
-      }
+    return plus(plus(sums[0], sums[1]), plus(sums[2], sums[3]));
+  }
+
+  template <int Rows>
+  static void dot_f16(const uint16_t* w, size_t stride, const uint16_t* a, int k, float (&out)[Rows]) {
+    Floats sums[Rows];
+    for (auto& each : sums) each = zero();
+    int i = 0;
+    for (; i + 8 <= k; i += 8) {
+      const Floats x = halves(a + i);
+      for (int r = 0; r < Rows; ++r) sums[r] = fma(halves(at_byte<uint16_t>(w, r * stride) + i), x, sums[r]);
+    }
+    for (int r = 0; r < Rows; ++r) {
+      out[r] = vaddvq_f32(vaddq_f32(sums[r].low, sums[r].high));
+      for (int j = i; j < k; ++j) out[r] += half(at_byte<uint16_t>(w, r * stride)[j]) * half(a[j]);
+    }
   }
 };
 

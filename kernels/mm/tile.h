@@ -5,9 +5,8 @@
 //
 // An mm_<isa>.cc file includes this and gives a struct of vector operations:
 //   Floats, Sums                          8 floats and 8 int32, one a row of a block
-//   kTokens, kBlocks                      tokens and row blocks of a prefill tile
+//   kTokens, kBlocks<W>, kFloatTokens     tokens and row blocks of a prefill tile; 16 floats tile with kFloatTokens
 //   kStepBytes<W>                         bytes that one step (8 rows x 4 columns) takes unpacked
-//   kSubtracted<W>                        what the dots take off a code themselves; the epilogue takes the rest of offset(W)
 //   unpack<W>(codes, blocks, out)         `blocks` x 32 columns of a row block
 //   dot<W, A>(w, blocks, a, stride, sums) sums[block][token] += expanded code * q, w[block] unpacked
 //   dot_packed<W, A>(codes, blocks, a, sums)                     the same for one block of packed codes and one token
@@ -16,7 +15,8 @@
 //   dot_floats(w, columns, a, stride, sums)                      sums[block][token] += w * a, w[block] [column][8], a fp32
 //   dot_a16<W>(codes, blocks, a)          sum of value * a for one token, of packed codes
 //   dot_f16<Rows>(w, w_stride, a, k, out)                        sums of w * a for one token, nothing read past k
-//   widen(halves, count, out), zero, none, halves, to_floats, fma, plus, times, load, store
+//   Wide                                  optional: for prefill, a struct whose vectors hold two row blocks (kWidth)
+//   widen(halves, count, out), zero, same, halves, to_floats, fma, plus, times, load, store
 //
 // All of it has internal linkage: a copy compiled for one instruction set must never serve another file.
 #ifndef BENCH_MM_TILE_H_
@@ -24,6 +24,14 @@
 
 #include "base/check.h"
 #include "mm/mm.h"
+
+// Small loops over rows and tokens must be gone before arrays of vectors can become registers.
+#if defined(__clang__)
+#define BENCH_UNROLL _Pragma("unroll")
+#else
+#define BENCH_UNROLL _Pragma("GCC unroll 16")
+#endif
+#define BENCH_INLINE __attribute__((always_inline)) inline
 
 namespace {
 
@@ -57,11 +65,12 @@ inline const T* at_byte(const void* base, size_t bytes) {
   return reinterpret_cast<const T*>(static_cast<const char*>(base) + bytes);
 }
 
+// By value everywhere: what vectors are stored to could be anything, and members behind a reference would be read again each time.
 struct Operands {
-  const MmShape& shape;
-  const MmWeights& weights;
-  const MmActivations& a;
-  const MmOutput& y;
+  MmShape shape;
+  MmWeights weights;
+  MmActivations a;
+  MmOutput y;
 
   int blocks() const { return shape.k / kColumns; }
   int per_group() const { return shape.group / kColumns; }
@@ -72,121 +81,154 @@ struct Operands {
   bool group_scales() const { return a.scales_stride > 1; }
 };
 
-// f += sums of one group, as FORMAT.md rounds it.
+// What a group's sums start from: codes are the values plus an offset, so the offset times the sum of the activations is too much.
 template <class Isa, int W>
-inline void add_group(const Operands& o, int m, int g, typename Isa::Floats scale, typename Isa::Sums sums, typename Isa::Floats* f) {
-  constexpr int kOffset = offset(W) - Isa::template kSubtracted<W>;
-  auto exact = Isa::to_floats(sums, kOffset ? kOffset * o.a.sums[m * o.a.sums_stride + g] : 0);
+inline typename Isa::Sums first_sums(Operands o, int m, int g) {
+  return Isa::same(-offset(W) * o.a.sums[m * o.a.sums_stride + g]);
+}
+
+// f + sums of one group, as FORMAT.md rounds it.
+template <class Isa>
+inline typename Isa::Floats add_group(Operands o, int m, int g, typename Isa::Floats scale, typename Isa::Sums sums, typename Isa::Floats f) {
+  auto exact = Isa::to_floats(sums);
   if (o.group_scales()) exact = Isa::times(exact, o.a.scales[m * o.a.scales_stride + g]);
-  *f = Isa::fma(exact, scale, *f);
+  return Isa::fma(exact, scale, f);
 }
 
 template <class Isa>
-inline void finish(const Operands& o, int m, int row_block, typename Isa::Floats f) {
+inline void finish(Operands o, int m, int row_block, typename Isa::Floats f) {
   Isa::store(o.out(m, row_block), o.group_scales() ? f : Isa::times(f, o.a.scales[m]));
 }
 
 // One token, one row block.
 template <class Isa, int W, int A>
-inline void decode_block(const Operands& o, int m, int row_block) {
+inline void decode_block(Operands o, int m, int row_block) {
   const uint8_t* codes = o.codes(row_block);
   const uint16_t* scales = o.scales(row_block);
   const int8_t* a = o.codes_of_token(m);
   auto f = Isa::zero();
   for (int first = 0, g = 0; first < o.blocks(); first += o.per_group(), ++g) {
-    auto sums = Isa::none();
+    auto sums = first_sums<Isa, W>(o, m, g);
     Isa::template dot_packed<W, A>(codes + (size_t)first * kColumns * stored_bits(W), least(o.per_group(), o.blocks() - first),
                                    a + (size_t)first * kColumns, sums);
-    add_group<Isa, W>(o, m, g, Isa::halves(scales + (size_t)g * kRows), sums, &f);
+    f = add_group<Isa>(o, m, g, Isa::halves(scales + (size_t)g * kRows), sums, f);
   }
   finish<Isa>(o, m, row_block, f);
 }
 
 template <class Isa, int W, int A>
-inline void decode(const Operands& o) {
+inline void decode(Operands o) {
   for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block)
     for (int m = 0; m < o.shape.m; ++m) decode_block<Isa, W, A>(o, m, row_block);
 }
 
-// Several tokens, `Blocks` row blocks.
+// Row blocks in one vector of Isa: 2 where it gives a kWidth, then unpack and halves take what belongs to both.
+template <class Isa>
+constexpr int width() {
+  if constexpr (requires { Isa::kWidth; }) return Isa::kWidth;
+  return 1;
+}
+template <class Isa>
+constexpr int kWidth = width<Isa>();
+
+// What several tokens and `Blocks` row blocks keep in the first cache.
+template <class Isa, int W, int Blocks>
+struct StripMemory {
+  static constexpr int kBlockBytes = kSteps * Isa::template kStepBytes<W>;
+
+  alignas(64) uint8_t codes[Blocks][kStrip * kBlockBytes];
+  alignas(64) float f[kChunk][Blocks][kRows * kWidth<Isa>];
+  alignas(64) int32_t sums[kChunk][Blocks][kRows * kWidth<Isa>];  // of a group that goes on in the next strip
+};
+
+// One strip of columns [begin, end), in units of 32, of `Blocks` row blocks, for the tokens from `first_token` on.
 template <class Isa, int W, int A, int Blocks>
-class Prefill {
- public:
-  Prefill(const Operands& operands, int row_block) : o_(operands), row_block_(row_block) {}
-
-  void run() {
-    for (first_token_ = 0; first_token_ < o_.shape.m; first_token_ += kChunk) {
-      const int tokens = least(kChunk, o_.shape.m - first_token_);
-      for (begin_ = 0; begin_ < o_.blocks(); begin_ = end_) {
-        end_ = least(begin_ + kStrip, o_.blocks());
-        for (int i = 0; i < Blocks; ++i)
-          Isa::template unpack<W>(o_.codes(row_block_ + i) + (size_t)begin_ * kColumns * stored_bits(W), end_ - begin_, codes_[i]);
-        tiles<Isa::kTokens>(0, tokens);
-      }
-    }
-  }
-
- private:
+struct Strip {
   using Floats = typename Isa::Floats;
   using Sums = typename Isa::Sums;
-  static constexpr int kBlockBytes = kSteps * Isa::template kStepBytes<W>;
+  using Memory = StripMemory<Isa, W, Blocks>;
+
+  Operands o;
+  Memory* memory;
+  int row_block, first_token, begin, end;
 
   // Whole tiles, then smaller ones.
   template <int Tokens>
-  void tiles(int slot, int tokens) {
+  BENCH_INLINE void tiles(int slot, int tokens) const {
     for (; slot + Tokens <= tokens; slot += Tokens) tile<Tokens>(slot);
     if constexpr (Tokens > 1) tiles<Tokens / 2>(slot, tokens);
   }
 
   template <int Tokens>
-  void tile(int slot) {
+  BENCH_INLINE void tile(int slot) const {
     Floats f[Blocks][Tokens];
-    for (int i = 0; i < Blocks; ++i)
-      for (int t = 0; t < Tokens; ++t) f[i][t] = begin_ ? Isa::load(f_[slot + t][i]) : Isa::zero();
-    for (int at = begin_, g = begin_ / o_.per_group(); at < end_; ++g) at = group<Tokens>(slot, at, g, f);
-    for (int i = 0; i < Blocks; ++i)
-      for (int t = 0; t < Tokens; ++t) {
-        if (end_ == o_.blocks()) finish<Isa>(o_, first_token_ + slot + t, row_block_ + i, f[i][t]);
-        else Isa::store(f_[slot + t][i], f[i][t]);
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) f[i][t] = begin ? Isa::load(memory->f[slot + t][i]) : Isa::zero();
+    for (int at = begin, g = begin / o.per_group(); at < end; ++g) at = group<Tokens>(slot, at, g, f);
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
+        if (end == o.blocks()) finish<Isa>(o, first_token + slot + t, row_block + i * kWidth<Isa>, f[i][t]);
+        else Isa::store(memory->f[slot + t][i], f[i][t]);
       }
   }
 
   // The part of group g that lies in this strip, from `at`; returns where it ends.
   template <int Tokens>
-  int group(int slot, int at, int g, Floats (&f)[Blocks][Tokens]) {
-    const int begin = g * o_.per_group(), end = least(begin + o_.per_group(), o_.blocks()), stop = least(end, end_);
-    const int m = first_token_ + slot;
+  BENCH_INLINE int group(int slot, int at, int g, Floats (&f)[Blocks][Tokens]) const {
+    const int first = g * o.per_group(), last = least(first + o.per_group(), o.blocks()), stop = least(last, end);
+    const int m = first_token + slot;
     const uint8_t* w[Blocks];
     Sums sums[Blocks][Tokens];
-    for (int i = 0; i < Blocks; ++i) {
-      w[i] = codes_[i] + (size_t)(at - begin_) * kBlockBytes;
-      for (int t = 0; t < Tokens; ++t) sums[i][t] = at == begin ? Isa::none() : Isa::load(sums_[slot + t][i]);
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
+      w[i] = memory->codes[i] + (size_t)(at - begin) * Memory::kBlockBytes;
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
+        sums[i][t] = at == first ? first_sums<Isa, W>(o, m + t, g) : Isa::load(memory->sums[slot + t][i]);
     }
-    Isa::template dot<W, A>(w, stop - at, o_.codes_of_token(m) + (size_t)at * kColumns, o_.a.stride, sums);
-    for (int i = 0; i < Blocks; ++i) {
-      const auto scale = Isa::halves(o_.scales(row_block_ + i) + (size_t)g * kRows);
-      for (int t = 0; t < Tokens; ++t) {
-        if (stop == end) add_group<Isa, W>(o_, m + t, g, scale, sums[i][t], &f[i][t]);
-        else Isa::store(sums_[slot + t][i], sums[i][t]);
+    Isa::template dot<W, A>(w, stop - at, o.codes_of_token(m) + (size_t)at * kColumns, o.a.stride, sums);
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
+      const auto scale = scales_of(row_block + i * kWidth<Isa>, g);
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
+        if (stop == last) f[i][t] = add_group<Isa>(o, m + t, g, scale, sums[i][t], f[i][t]);
+        else Isa::store(memory->sums[slot + t][i], sums[i][t]);
       }
     }
     return stop;
   }
 
-  const Operands& o_;
-  const int row_block_;
-  int first_token_ = 0, begin_ = 0, end_ = 0;  // the strip, in units of 32 columns
-  alignas(64) uint8_t codes_[Blocks][kStrip * kBlockBytes];
-  alignas(64) float f_[kChunk][Blocks][kRows];
-  alignas(64) int32_t sums_[kChunk][Blocks][kRows];  // of a group that goes on in the next strip
+  BENCH_INLINE Floats scales_of(int block, int g) const {
+    const uint16_t* scales = o.scales(block) + (size_t)g * kRows;
+    if constexpr (kWidth<Isa> == 2) return Isa::halves(scales, scales + o.weights.scales_stride);
+    else return Isa::halves(scales);
+  }
 };
 
+// `Blocks` row blocks, all tokens.
+template <class Isa, int W, int A, int Blocks>
+inline void prefill_blocks(Operands o, int row_block) {
+  StripMemory<Isa, W, Blocks> memory;
+  for (int first_token = 0; first_token < o.shape.m; first_token += kChunk)
+    for (int begin = 0; begin < o.blocks(); begin += kStrip) {
+      const int end = least(begin + kStrip, o.blocks());
+      for (int i = 0; i < Blocks; ++i) {
+        const uint8_t* codes = o.codes(row_block + i * kWidth<Isa>) + (size_t)begin * kColumns * stored_bits(W);
+        if constexpr (kWidth<Isa> == 2) Isa::template unpack<W>(codes, codes + o.weights.codes_stride, end - begin, memory.codes[i]);
+        else Isa::template unpack<W>(codes, end - begin, memory.codes[i]);
+      }
+      const Strip<Isa, W, A, Blocks> strip = {o, &memory, row_block, first_token, begin, end};
+      strip.template tiles<Isa::kTokens>(0, least(kChunk, o.shape.m - first_token));
+    }
+}
+
 template <class Isa, int W, int A>
-inline void prefill(const Operands& o) {
+inline void prefill(Operands o) {
   const int row_blocks = o.shape.n / kRows;
   int b = 0;
-  for (; b + Isa::kBlocks <= row_blocks; b += Isa::kBlocks) Prefill<Isa, W, A, Isa::kBlocks>(o, b).run();
-  for (; b < row_blocks; ++b) Prefill<Isa, W, A, 1>(o, b).run();
+  if constexpr (requires { typename Isa::Wide; })
+    for (; b + 2 <= row_blocks; b += 2) prefill_blocks<typename Isa::Wide, W, A, 1>(o, b);
+  constexpr int kBlocks = Isa::template kBlocks<W>;
+  for (; b + kBlocks <= row_blocks; b += kBlocks) prefill_blocks<Isa, W, A, kBlocks>(o, b);
+  if constexpr (kBlocks > 1)
+    for (; b < row_blocks; ++b) prefill_blocks<Isa, W, A, 1>(o, b);
 }
 
 // fp16 activations: value * scale and activations become fp32, and the rest is one product for all widths. Strips are the outer loop,
@@ -194,17 +236,17 @@ inline void prefill(const Operands& o) {
 template <class Isa, int W>
 class FloatPrefill {
  public:
-  explicit FloatPrefill(const Operands& operands) : o_(operands) {}
+  explicit FloatPrefill(Operands operands) : o_(operands) {}
 
   void run() {
     for (first_token_ = 0; first_token_ < o_.shape.m; first_token_ += kFloatChunk) {
       tokens_ = least(kFloatChunk, o_.shape.m - first_token_);
-      for (begin_ = 0; begin_ < o_.shape.k; begin_ += kWidth) {
-        columns_ = least(kWidth, o_.shape.k - begin_);
+      for (begin_ = 0; begin_ < o_.shape.k; begin_ += kStripColumns) {
+        columns_ = least(kStripColumns, o_.shape.k - begin_);
         for (int t = 0; t < tokens_; ++t)
           Isa::widen(at_byte<uint16_t>(o_.a.data, (first_token_ + t) * o_.a.stride) + begin_, columns_, a_[t]);
         int n = 0;
-        for (; n + Isa::kBlocks * kRows <= o_.shape.n; n += Isa::kBlocks * kRows) rows<Isa::kBlocks>(n);
+        for (; n + 2 * kRows <= o_.shape.n; n += 2 * kRows) rows<2>(n);
         for (; n < o_.shape.n; n += kRows) rows<1>(n);
       }
     }
@@ -212,7 +254,7 @@ class FloatPrefill {
 
  private:
   using Floats = typename Isa::Floats;
-  static constexpr int kWidth = kFloatStrip * kColumns;
+  static constexpr int kStripColumns = kFloatStrip * kColumns;
 
   template <int Blocks>
   void rows(int n) {
@@ -247,7 +289,7 @@ class FloatPrefill {
       w[i] = w_[i];
       for (auto& each : sums[i]) each = Isa::zero();
     }
-    Isa::dot_floats(w, columns_, a_[slot], kWidth, sums);
+    Isa::dot_floats(w, columns_, a_[slot], kStripColumns, sums);
     for (int i = 0; i < Blocks; ++i)
       for (int t = 0; t < Tokens; ++t) add_to(o_.y.data + (first_token_ + slot + t) * o_.y.stride + n, n + i * kRows, i, sums[i][t]);
   }
@@ -260,14 +302,14 @@ class FloatPrefill {
     for (int r = 0; r < o_.shape.n - n; ++r) y[r] = begin_ ? y[r] + each[r] : each[r];
   }
 
-  const Operands& o_;
+  const Operands o_;
   int first_token_ = 0, tokens_ = 0, begin_ = 0, columns_ = 0;
-  alignas(64) float w_[Isa::kBlocks][kWidth * kRows];
-  alignas(64) float a_[kFloatChunk][kWidth];
+  alignas(64) float w_[2][kStripColumns * kRows];
+  alignas(64) float a_[kFloatChunk][kStripColumns];
 };
 
 template <class Isa, int W>
-inline void decode_a16(const Operands& o) {
+inline void decode_a16(Operands o) {
   for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block)
     for (int m = 0; m < o.shape.m; ++m) {
       auto f = Isa::zero();
@@ -284,7 +326,7 @@ inline void decode_a16(const Operands& o) {
 }
 
 template <class Isa, int Rows>
-inline void decode_f16_rows(const Operands& o, int n, int m) {
+inline void decode_f16_rows(Operands o, int n, int m) {
   float total[Rows] = {};
   for (int k = 0; k < o.shape.k; k += kFloatColumns) {
     float sums[Rows];
@@ -296,7 +338,7 @@ inline void decode_f16_rows(const Operands& o, int n, int m) {
 }
 
 template <class Isa>
-inline void decode_f16(const Operands& o) {
+inline void decode_f16(Operands o) {
   constexpr int kRowsAtOnce = 4;  // 4 sums fill the pipelines
   for (int m = 0; m < o.shape.m; ++m) {
     int n = 0;
@@ -306,7 +348,7 @@ inline void decode_f16(const Operands& o) {
 }
 
 template <class Isa, int W, int A, int TileM>
-inline void run(const Operands& o) {
+inline void run(Operands o) {
   if constexpr (W != 16) CHECK(o.shape.n % kRows == 0 && o.shape.k % kColumns == 0 && o.shape.group > 0 && o.shape.group % kColumns == 0);
   if constexpr (TileM == 1 && W == 16) decode_f16<Isa>(o);
   else if constexpr (TileM == 1 && A == 16) decode_a16<Isa, W>(o);
@@ -320,7 +362,7 @@ inline void run(const Operands& o) {
 // An ISA file defines its rows of variants.inc with this, the other rows with nothing.
 #define MM_DEFINE(Isa, name, weight, activation_bits, tile_m)                                              \
   extern "C" void name(const MmShape* s, const MmWeights* w, const MmActivations* a, const MmOutput* y) {  \
-    run<Isa, weight, activation_bits, tile_m>({*s, *w, *a, *y});                                           \
+    run<Isa, weight, activation_bits, tile_m>(Operands{*s, *w, *a, *y});                                           \
   }
 
 #endif  // BENCH_MM_TILE_H_

@@ -9,11 +9,15 @@ constexpr size_t kLine = 64;
 
 size_t round_to_line(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
+// Bytes from one token to the next of what takes `bytes` a token: one line more, as a power of two would bring all tokens of a tile
+// into the same few sets of the first cache.
+size_t token_stride(size_t bytes) { return round_to_line(bytes) + kLine; }
+
 struct Layout {
   Layout(int tokens, int columns) {
     const size_t m = size_t(tokens), k = size_t(round_up(columns, kColumnBlock));
-    codes = round_to_line(m * k * sizeof(uint16_t));
-    scales = codes + round_to_line(m * k);
+    codes = m * token_stride(k * sizeof(uint16_t));
+    scales = codes + m * token_stride(k);
     sums = scales + round_to_line(m * (k / kColumnBlock) * sizeof(float));
     end = sums + round_to_line(m * (k / kColumnBlock) * sizeof(int32_t));
   }
@@ -66,11 +70,11 @@ MmActivations Activations::packed(Pool* pool, const Linear& linear) {
   const size_t k = size_t(linear.padded_columns());
   if (linear.scheme.activation_bits == 16) {
     if (!halves_packed_) pack_a16(pool);
-    return {halves_, k * sizeof(uint16_t), nullptr, 0, nullptr, 0};
+    return {halves_, token_stride(k * sizeof(uint16_t)), nullptr, 0, nullptr, 0};
   }
   if (form_ != Form(linear)) pack_codes(pool, Form(linear));
   const size_t groups = (k + linear.group() - 1) / linear.group();
-  return {codes_, k, scales_, form_.own_scales ? groups : 1, sums_, groups};
+  return {codes_, token_stride(k), scales_, form_.own_scales ? groups : 1, sums_, groups};
 }
 
 Activations::Form::Form(const Linear& linear)
@@ -78,10 +82,10 @@ Activations::Form::Form(const Linear& linear)
 
 void Activations::pack_codes(Pool* pool, Form form) {
   const int k = round_up(columns_, kColumnBlock);
-  const size_t groups = size_t((k + form.group - 1) / form.group), scales = form.own_scales ? groups : 1;
+  const size_t stride = token_stride(size_t(k)), groups = size_t((k + form.group - 1) / form.group), scales = form.own_scales ? groups : 1;
   const auto work = [&](int member) {
     const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a8(form.bits, rows.end - rows.begin, columns_, k, form.group, x_ + rows.begin * x_stride_, x_stride_, codes_ + size_t(rows.begin) * k, size_t(k),
+    mm_pack_a8(form.bits, rows.end - rows.begin, columns_, k, form.group, x_ + rows.begin * x_stride_, x_stride_, codes_ + rows.begin * stride, stride,
                scales_ + rows.begin * scales, scales, sums_ + rows.begin * groups, groups);
   };
   tokens_ > 1 ? pool->run(work) : work(0);
@@ -90,10 +94,10 @@ void Activations::pack_codes(Pool* pool, Form form) {
 
 void Activations::pack_a16(Pool* pool) {
   const int k = round_up(columns_, kColumnBlock);
+  const size_t stride = token_stride(size_t(k) * sizeof(uint16_t));
   const auto work = [&](int member) {
     const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a16(rows.end - rows.begin, columns_, k, x_ + rows.begin * x_stride_, x_stride_, halves_ + size_t(rows.begin) * k,
-                size_t(k) * sizeof(uint16_t));
+    mm_pack_a16(rows.end - rows.begin, columns_, k, x_ + rows.begin * x_stride_, x_stride_, halves_ + rows.begin * stride / sizeof(uint16_t), stride);
   };
   tokens_ > 1 ? pool->run(work) : work(0);
   halves_packed_ = true;

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from quantizers.errors import RecipeError
-from quantizers.primitives import QuantizedWeight, group_columns, group_scales, quantize, spread, to_codes, zero_code
+from quantizers.primitives import QuantizedWeight, group_columns, group_scales, quantize, spread, to_codes, values
 from quantizers.scheme import Scheme
 
 COLUMN_BLOCK = 128
@@ -123,7 +123,7 @@ class _Sweep:
     def _column(self, column: int, stop: int) -> tuple[Tensor, Tensor]:
         """Codes and scaled error of one column, whose error moves the rest of its block."""
         now, scale = self.weight[column], self.scales[column]
-        codes = to_codes(now, scale, self.scheme.weight_bits)
-        error = (now - (codes.double() - zero_code(self.scheme.weight_bits)) * scale) / self.factor[column, column]
+        codes = to_codes(now, scale, self.scheme)
+        error = (now - values(codes.double(), self.scheme) * scale) / self.factor[column, column]
         self.weight[column + 1 : stop].addr_(self.factor[column, column + 1 : stop], error, alpha=-1)
         return codes, error

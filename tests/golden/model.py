@@ -74,7 +74,7 @@ def packed() -> list[dict[str, Any]]:
             "n": 11,
             "k": 70,
             "codes": codes.tobytes().hex(),
-            "packed": pack_codes(codes, bits).tobytes().hex(),
+            "packed": pack_codes(codes, Scheme(bits, 8)).tobytes().hex(),
         }
         for bits, codes in cases
     ]

@@ -10,7 +10,9 @@ from quantizers import primitives
 from quantizers.primitives import PLANES
 from quantizers.scheme import Scheme
 
-BITS = st.integers(2, 8)
+BITS = st.integers(1, 8)
+ROUNDED = st.integers(2, 8)
+"""Bits of codes that are rounded weights; one bit is a sign."""
 SIZES = st.integers(1, 90)
 SEEDS = st.integers(0, 2**32 - 1)
 GROUPS = st.sampled_from(["", "g32", "g64", "g96"])
@@ -39,20 +41,22 @@ def field(packed: np.ndarray, bits: int, row: int, column: int) -> int:
 @given(SEEDS, BITS, SIZES, SIZES)
 def test_packed_codes_unpack_to_themselves(seed: int, bits: int, rows: int, columns: int) -> None:
     codes = random_codes(seed, bits, rows, columns)
-    assert np.array_equal(primitives.unpack_codes(primitives.pack_codes(codes, bits), bits, rows, columns), codes)
+    assert np.array_equal(
+        primitives.unpack_codes(primitives.pack_codes(codes, Scheme(bits, 8)), bits, rows, columns), codes
+    )
 
 
 @settings(max_examples=25, deadline=None)
 @given(SEEDS, BITS, st.integers(1, 20), st.integers(1, 70))
 def test_every_code_is_where_the_format_says_and_padding_is_zero(seed: int, bits: int, rows: int, columns: int) -> None:
     codes = random_codes(seed, bits, rows, columns)
-    packed = primitives.pack_codes(codes, bits)
+    packed = primitives.pack_codes(codes, Scheme(bits, 8))
     blocks, strips, size = packed.shape
     assert (blocks, strips, size) == (-(-rows // 8), -(-columns // 32), 32 * bits)
     for row in range(blocks * 8):
         for column in range(strips * 32):
             inside = row < rows and column < columns
-            assert field(packed, bits, row, column) == (codes[row, column] if inside else 1 << (bits - 1))
+            assert field(packed, bits, row, column) == (codes[row, column] if inside else 1 << (bits - 1) & -2)
 
 
 def test_planes_hold_all_bits_of_a_code() -> None:
@@ -73,7 +77,7 @@ def test_unpacking_the_wrong_number_of_bytes_is_refused() -> None:
         primitives.unpack_codes(np.zeros(96, np.uint8), 3, 9, 33)
 
 
-@given(SEEDS, BITS, st.integers(1, 12), SIZES, GROUPS, st.floats(1e-2, 1e3))
+@given(SEEDS, ROUNDED, st.integers(1, 12), SIZES, GROUPS, st.floats(1e-2, 1e3))
 def test_rounding_errs_by_at_most_half_a_scale_inside_the_range_and_one_at_its_short_end(
     seed: int, bits: int, rows: int, columns: int, group: str, spread: float
 ) -> None:
@@ -87,7 +91,7 @@ def test_rounding_errs_by_at_most_half_a_scale_inside_the_range_and_one_at_its_s
     assert (error <= scale.abs() * (torch.where(inside, 0.5, 1.0) * 1.001 + rounded)).all()
 
 
-@given(SEEDS, BITS, st.integers(1, 12), SIZES, GROUPS)
+@given(SEEDS, ROUNDED, st.integers(1, 12), SIZES, GROUPS)
 def test_quantizing_what_was_dequantized_changes_nothing(
     seed: int, bits: int, rows: int, columns: int, group: str
 ) -> None:
@@ -96,14 +100,14 @@ def test_quantizing_what_was_dequantized_changes_nothing(
     assert torch.equal(once.codes, twice.codes) and torch.equal(once.scales, twice.scales)
 
 
-@given(SEEDS, BITS)
+@given(SEEDS, ROUNDED)
 def test_the_opposite_weight_has_the_opposite_value(seed: int, bits: int) -> None:
     weight, scheme = random_tensor(seed, 3, 40), Scheme(bits, 8)
     values = [primitives.dequantize(primitives.quantize(signed, scheme)) for signed in (weight, -weight)]
     assert torch.equal(values[0], -values[1])
 
 
-@given(SEEDS, BITS, GROUPS)
+@given(SEEDS, ROUNDED, GROUPS)
 def test_the_largest_weight_of_a_group_has_code_zero(seed: int, bits: int, group: str) -> None:
     weight = random_tensor(seed, 4, 96)
     codes = primitives.quantize(weight, Scheme.parse(f"w{bits}a8{group}")).codes
@@ -121,42 +125,73 @@ def test_weights_whose_scale_is_beyond_fp16_are_refused(value: float) -> None:
         primitives.quantize(torch.full((1, 32), value), Scheme.parse("w8a8"))
 
 
-@given(SEEDS, st.integers(1, 6), SIZES)
-def test_a8_follows_the_definition_digit_for_digit(seed: int, tokens: int, columns: int) -> None:
-    x = random_tensor(seed, tokens, columns, spread=3.0)
-    codes, scales = primitives.quantize_a8(x)
+@given(SEEDS, SIZES)
+def test_one_bit_is_a_sign_under_the_mean_magnitude(seed: int, columns: int) -> None:
+    weight = random_tensor(seed, 3, columns)
+    quantized = primitives.quantize(weight, Scheme.parse("w1a8"))
+    assert torch.equal(quantized.scales.float().ravel(), weight.abs().mean(1).half().float())
+    assert torch.equal(primitives.dequantize(quantized).sign(), weight.sign())
+
+
+@given(SEEDS, SIZES, GROUPS)
+def test_ternary_weights_are_no_worse_than_any_scale_with_their_zeros(seed: int, columns: int, group: str) -> None:
+    """The scale is the mean of the magnitudes that stay, which is the best for them."""
+    weight, scheme = random_tensor(seed, 3, columns), Scheme.parse(f"wta8{group}")
+    quantized = primitives.quantize(weight, scheme)
+    assert (quantized.codes <= 2).all()
+    values = primitives.values(quantized.codes.float(), scheme)
+    assert ((values == 0) | (values == weight.sign())).all()
+    threshold = primitives.spread(quantized.scales, scheme, columns) / 2
+    assert ((values == 0) == (weight.abs() <= threshold)).float().mean() > 0.99
+
+
+@given(SEEDS, st.integers(1, 6), SIZES, st.integers(2, 8))
+def test_activations_follow_the_definition_digit_for_digit(seed: int, tokens: int, columns: int, bits: int) -> None:
+    x, most = random_tensor(seed, tokens, columns, spread=3.0), np.float32(2 ** (bits - 1) - 1)
+    codes, scales = primitives.quantize_activations(x, bits)
     for row, q, scale in zip(x.numpy(), codes.numpy(), scales.numpy().ravel(), strict=True):
         absmax = np.abs(row).max()
-        assert scale == absmax / np.float32(127)
-        assert np.array_equal(q, np.clip(np.rint(row * (np.float32(127) / absmax)), -127, 127))
+        assert scale == absmax / most
+        assert np.array_equal(q, np.clip(np.rint(row * (most / absmax)), -most, most))
 
 
 def test_a_token_of_zeros_has_scale_one() -> None:
-    codes, scales = primitives.quantize_a8(torch.zeros(1, 8))
+    codes, scales = primitives.quantize_activations(torch.zeros(1, 8))
     assert not codes.any() and scales.item() == 1
 
 
-def exact_a8(x: torch.Tensor, weight: primitives.QuantizedWeight) -> np.ndarray:
+def exact(x: torch.Tensor, weight: primitives.QuantizedWeight) -> np.ndarray:
     """Section 3 with Python integers; the fused multiply-add through exact longdouble arithmetic."""
-    codes, scales = primitives.quantize_a8(x)
-    q, signed = codes.numpy().astype(np.int64), weight.codes.numpy().astype(np.int64) - weight.zero
-    width = primitives.group_columns(weight.scheme, x.shape[1])
-    total = np.zeros((len(q), len(signed)), np.float32)
+    scheme, columns = weight.scheme, x.shape[1]
+    width = primitives.group_columns(scheme, columns)
+    own = scheme.activation_groups and weight.scales.shape[1] > 1
+    signed = primitives.values(weight.codes.long(), scheme).numpy()
+    total = np.zeros((len(x), len(signed)), np.float32)
     for group in range(weight.scales.shape[1]):
         part = slice(group * width, (group + 1) * width)
-        sums = (q[:, part] @ signed[:, part].T).astype(np.float32).astype(np.longdouble)
+        codes, scales = primitives.quantize_activations(x[:, part] if own else x, scheme.activation_bits)
+        q = (codes if own else codes[:, part]).numpy().astype(np.int64)
+        sums = (q @ signed[:, part].T).astype(np.float32) * (scales.numpy() if own else np.float32(1))
         scale = weight.scales[:, group].numpy().astype(np.longdouble)
-        total = (sums * scale + total.astype(np.longdouble)).astype(np.float32)
-    product: np.ndarray = total * scales.numpy()
+        total = (sums.astype(np.longdouble) * scale + total.astype(np.longdouble)).astype(np.float32)
+    product: np.ndarray = total if own else total * scales.numpy()
     return product
 
 
-@settings(max_examples=60, deadline=None)
-@given(SEEDS, BITS, st.integers(1, 4), st.integers(1, 20), st.sampled_from([5, 64, 200, 3000]), GROUPS)
-def test_a8_products_are_exact(seed: int, bits: int, tokens: int, rows: int, columns: int, group: str) -> None:
-    weight = primitives.quantize(random_tensor(seed, rows, columns), Scheme.parse(f"w{bits}a8{group}"))
+WORDS = [*(f"w{bits}a8{{}}" for bits in range(1, 9)), "wta8{}", "w4a4{}", "w2a3{}"]
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    SEEDS, st.sampled_from(WORDS), st.integers(1, 4), st.integers(1, 20), st.sampled_from([5, 64, 200, 3000]),
+    st.sampled_from(["", "g32", "g64", "g96", "ag32", "ag96"]),
+)  # fmt: skip
+def test_products_with_integer_activations_are_exact(
+    seed: int, word: str, tokens: int, rows: int, columns: int, group: str
+) -> None:
+    weight = primitives.quantize(random_tensor(seed, rows, columns), Scheme.parse(word.format(group)))
     x = random_tensor(seed + 1, tokens, columns)
-    assert np.array_equal(primitives.linear(x, weight).numpy(), exact_a8(x, weight))
+    assert np.array_equal(primitives.linear(x, weight).numpy(), exact(x, weight))
 
 
 @pytest.mark.parametrize("word", ["w4a16g32", "w8a16"])

@@ -6,9 +6,12 @@ from hypothesis import strategies as st
 
 from quantizers.scheme import FP16, Scheme, SchemeError
 
+GROUPS = st.integers(0, 40).map(lambda steps: 32 * steps)
 SCHEMES = st.one_of(
     st.just(FP16),
-    st.builds(Scheme, st.integers(2, 8), st.sampled_from([8, 16]), st.integers(0, 40).map(lambda steps: 32 * steps)),
+    st.builds(Scheme, st.integers(1, 8), st.sampled_from([*range(2, 9), 16]), GROUPS),
+    st.builds(Scheme, st.just(2), st.integers(2, 8), GROUPS, st.just(True)),
+    st.builds(Scheme, st.integers(1, 8), st.integers(2, 8), GROUPS.filter(bool), st.just(False), st.just(True)),
 )
 
 
@@ -32,9 +35,15 @@ def test_whatever_parses_prints_as_it_was_written(word: str) -> None:
     [
         "",
         "w4",
-        "w1a8",
+        "w0a8",
         "w9a8",
-        "w4a4",
+        "w4a1",
+        "w4a9",
+        "wta8ag",
+        "w4a8ag0",
+        "w4a16ag32",
+        "w4a8a",
+        "w2ta8",
         "w4a8g0",
         "w4a8g48",
         "w16a16",
