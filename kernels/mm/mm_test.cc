@@ -247,6 +247,7 @@ void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 
     const auto reference = [&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); };
     const auto want = problem.product(reference, problem.weights);
     for (const MmVariant* v = kMmVariants; v->name; ++v) {
+      if (!v->family->by_default && c.m != 1 && c.m != 5) continue;  // families take tokens in fours
       if (v->family->needs_extra || !mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
       expect(problem.agrees(problem.product(*v), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
     }
@@ -255,7 +256,7 @@ void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 
 
 // Families whose weights mean something else, against their own reference; as two calls too, as threads share the rows.
 void check_family(const MmFamily* family, const Scheme& scheme) {
-  for (const Case& c : cases({1, 2, 5, 34})) {
+  for (const Case& c : cases(family == &mm_family_trip ? std::vector<int>{1, 34} : std::vector<int>{1, 5})) {
     if (family == &mm_family_trip && c.group) continue;
     const Problem problem(scheme, c);
     const MmExample example(*family, problem.shape.n, problem.shape.k, problem.shape.group, 42);
@@ -348,7 +349,7 @@ int run_tests(const std::set<std::string>& expected) {
   for (int activation_bits = 2; activation_bits < 8; ++activation_bits) {
     check_scheme({4, activation_bits, activation_bits == 4});
     for (int weight = 1; weight <= MM_TERNARY; ++weight)
-      if (weight != 4) check_scheme({weight, activation_bits, false}, {1, 5});
+      if (weight != 4) check_scheme({weight, activation_bits, false}, {5});
   }
   check_scheme({16, 16, false});
   for (const MmFamily* const* family = kMmFamilies; *family; ++family) {
