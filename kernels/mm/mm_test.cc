@@ -1,7 +1,7 @@
 // Every variant against the reference, on shapes and values chosen to break them.
 //
 //   mm_test [--expect scalar,avx2]     exit 0 when all agree and exactly these instruction sets can run here (default: all compiled ones)
-//   mm_test --pack BITS N K            codes, one byte each, from standard input; the packed layout on standard output
+//   mm_test --pack BITS N K [FAMILY]   codes, one byte each, from standard input; the packed layout, or a family's, on standard output
 #include "mm/mm.h"
 
 #include <math.h>
@@ -323,17 +323,23 @@ std::string join(const std::set<std::string>& words) {
   return list;
 }
 
-int pack_standard_input(int bits, int n, int k) {
-  if (bits < 1 || bits > 8 || n < 1 || k < 1) {
-    fprintf(stderr, "mm_test --pack: expected bits 1..8, n and k of at least 1\n");
+const MmFamily* family_called(const std::string& name) {
+  for (const MmFamily* const* family = kMmFamilies; *family; ++family)
+    if ((*family)->pack && name == (*family)->name) return *family;
+  return nullptr;
+}
+
+int pack_standard_input(const MmFamily* family, int bits, int n, int k) {
+  if (!family || bits < 1 || bits > 8 || n < 1 || k < 1) {
+    fprintf(stderr, "mm_test --pack: expected bits 1..8, n and k of at least 1, a family with a layout\n");
     return 2;
   }
-  std::vector<uint8_t> codes((size_t)n * k), packed(mm_codes_bytes(bits, n, k));
+  std::vector<uint8_t> codes((size_t)n * k), packed(family->codes_bytes(bits, n, k));
   if (fread(codes.data(), 1, codes.size(), stdin) != codes.size()) {
     fprintf(stderr, "mm_test --pack: expected %zu bytes on standard input\n", codes.size());
     return 2;
   }
-  mm_pack(bits, n, k, codes.data(), packed.data());
+  family->pack(bits, n, k, codes.data(), packed.data());
   return fwrite(packed.data(), 1, packed.size(), stdout) == packed.size() ? 0 : 1;
 }
 
@@ -364,9 +370,10 @@ int run_tests(const std::set<std::string>& expected) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 5 && !strcmp(argv[1], "--pack")) return pack_standard_input(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+  if ((argc == 5 || argc == 6) && !strcmp(argv[1], "--pack"))
+    return pack_standard_input(family_called(argc == 6 ? argv[5] : "packed"), atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
   if (argc == 3 && !strcmp(argv[1], "--expect")) return run_tests(split(argv[2]));
   if (argc == 1) return run_tests(isas(false));
-  fprintf(stderr, "usage: mm_test [--expect isa,isa] | mm_test --pack BITS N K\n");
+  fprintf(stderr, "usage: mm_test [--expect isa,isa] | mm_test --pack BITS N K [FAMILY]\n");
   return 2;
 }

@@ -74,10 +74,18 @@ class Strips {
     const uint8_t* codes = o_.codes((first_row_ + row) / kFamilyRows);
     for (int at = begin_; at < end_;) {
       const int g = at / o_.per_group(), group_end = least((g + 1) * o_.per_group(), o_.blocks()), stop = least(group_end, end_);
+      if (t == 0) prefetch(row + kFamilyRows, at, stop);
       family_.dot(codes + (size_t)at * family_.block_bytes(), stop - at, input_[t], at - begin_, sums_[t] + row);
       if (stop == group_end) close(row, t, g);
       at = stop;
     }
+  }
+
+  // Columns of the row block that is next: a strip ends before the processor has seen that it reads ahead.
+  void prefetch(int row, int begin, int end) const {
+    if (row >= rows_) return;
+    const uint8_t* codes = o_.codes((first_row_ + row) / kFamilyRows);
+    for (size_t i = (size_t)begin * family_.block_bytes(); i < (size_t)end * family_.block_bytes(); i += 64) __builtin_prefetch(codes + i);
   }
 
   void close(int row, int t, int g) {
