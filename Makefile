@@ -7,14 +7,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Tests need an Arm emulator, an SSH server, a browser and its driver, a symbol reader, sudo to check its files, and
-# what virtual boards and their broken networks are made of (they need root).
-TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils busybox procps sudo \
-	iproute2 nftables util-linux mount
+# Tests need an Arm emulator (twice: the static one runs on virtual boards, the other counts), LLVM's models of cores, an
+# SSH server, a browser and its driver, a symbol reader, a compiler with sanitizers, sudo to check its files, and what
+# virtual boards and their broken networks are made of (they need root).
+TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromium-driver binutils g++ busybox procps sudo \
+	iproute2 nftables util-linux mount qemu-user llvm-19
 
 # What builds and runs an emulated board: devices/virtual/full/README.md.
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
-	xz-utils debian-archive-keyring
+	xz-utils debian-archive-keyring qemu-user llvm-19
 
 .PHONY: bench test lab lab-full install lint clean
 

@@ -26,6 +26,8 @@ class Operator:
     m: int
     latency_us: Estimate
     weight_bytes: int
+    footprint_bytes: int = 0
+    """Of the ring that its weights are a piece of: whether they come from memory or from a cache; 0: not said."""
 
 
 @dataclass(frozen=True)
@@ -77,4 +79,5 @@ def _operator(measurement: Measurement) -> Operator:
         m=subject["m"],
         latency_us=estimate(measurement.launches).scaled(1e-3),
         weight_bytes=subject["weight_bytes"],
+        footprint_bytes=subject.get("footprint_bytes", 0),
     )

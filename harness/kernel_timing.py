@@ -12,7 +12,9 @@ from harness.costs import CostTable, Operator
 from harness.hold import holder_name
 from harness.job import Job
 from harness.measurement import Measurement
+from harness.peaks import Limit, limits_of
 from harness.probes.latency import mm_job
+from harness.probes.peak import peak_job
 from harness.progress import Progress
 from harness.records import record_device
 from harness.scheduler import DeviceWork, run_jobs
@@ -37,6 +39,7 @@ class Products:
     threads: int = 1
     launches: int = 6
     energy: bool = False
+    pages: Literal["base", "huge"] = "base"
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,15 @@ class Product:
     consumed: Consumed | None = None
 
 
-def time_products(device: Device, products: Products, out: Path, command: str, progress: Progress) -> list[Product]:
+@dataclass(frozen=True)
+class Timing:
+    """What a run of products has found, and what the device can do at best."""
+
+    products: list[Product]
+    limits: list[Limit]
+
+
+def time_products(device: Device, products: Products, out: Path, command: str, progress: Progress) -> Timing:
     """One product for each case; raises the error of the job when the device cannot do it."""
     store = open_store(out)
     with progress.step(f"{device.name}: facts and agent") as advance:
@@ -76,9 +87,11 @@ def time_products(device: Device, products: Products, out: Path, command: str, p
     )
     timing = _timing(station, products, products.cases, run_id)
     powered = _powered(station, products, run_id)
+    peak = peak_job(station.identity, station.agent.sha256, threads=products.threads, cpus=station.cpus)
+    peak = replace(peak, params={**peak.params, "run": run_id})
     with progress.step("products") as advance:
         outcomes = run_jobs(
-            [DeviceWork(device, (timing, *powered.values()))],
+            [DeviceWork(device, (timing, peak, *powered.values()))],
             store,
             run_id,
             [station.agent],
@@ -93,7 +106,10 @@ def time_products(device: Device, products: Products, out: Path, command: str, p
         raise failed
     stored = store.measurements(run_id=run_id)
     operators = CostTable.of(one for one in stored if one.job.key == timing.key).operators.values()
-    return [Product(one, _consumed(one, stored, station, powered) if products.energy else None) for one in operators]
+    return Timing(
+        [Product(one, _consumed(one, stored, station, powered) if products.energy else None) for one in operators],
+        limits_of(stored),
+    )
 
 
 def _timing(station: Station, products: Products, cases: Sequence[str], run_id: str) -> Job:
@@ -105,6 +121,7 @@ def _timing(station: Station, products: Products, cases: Sequence[str], run_id: 
         threads=products.threads,
         cpus=station.cpus,
         variant=products.variant,
+        pages=products.pages,
         launches=products.launches,
     )
     return replace(job, params={**job.params, "run": run_id})

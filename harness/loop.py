@@ -143,8 +143,9 @@ class Loop:
 
     def _measure_operators(self, states: Sequence[State], questions: Questions) -> None:
         jobs = {state.name: questions.operators(state.station) for state in states}
+        limits = {state.name: questions.limits(state.station) for state in states}
         with self.progress.step("operators") as advance:
-            self._ask(states, jobs, advance)
+            self._ask(states, {name: [*jobs[name], *limits[name]] for name in jobs}, advance)
         for state in states:
             state.costs = CostTable.of(self._answers(jobs[state.name]))
 

@@ -8,6 +8,7 @@ from harness.host import Host, Text
 from harness.job import Job
 from harness.probes.accuracy import accuracy_job
 from harness.probes.latency import Phase, llm_job, mm_job, sustained_job
+from harness.probes.peak import peak_job
 from harness.station import Station
 from harness.suite import Suite
 
@@ -31,6 +32,11 @@ class Questions:
     def operators(self, station: Station) -> list[Job]:
         """One job for each scheme, its weights rotating over as much memory as a whole model of that scheme takes."""
         return [self._operators(station, scheme) for scheme in self.suite.costed]
+
+    def limits(self, station: Station) -> list[Job]:
+        """What the device does at best, once a run."""
+        job = peak_job(station.identity, station.agent.sha256, threads=self.suite.threads, cpus=station.cpus)
+        return [self._of_this_run(job)] if self.suite.peaks else []
 
     def model(self, station: Station, model: Model, session: int) -> list[Job]:
         return [self.timing(station, model, session), self.scoring(station, model), *self.energy(station, model)]

@@ -66,6 +66,8 @@ class Suite(BaseModel):
     energy_ms: int = Field(2000, ge=100, le=3_600_000)
     """The shortest window of a launch whose energy is measured; a slow sensor gets a longer one."""
     energy_launches: int = Field(5, ge=1, le=1000)
+    peaks: bool = True
+    """Whether the limits of the device (read bandwidth, operations a second) are measured beside its products."""
     sustained_s: int = Field(0, ge=0, le=1500)
     """How long every model runs without a break, in one launch; 600 is MLPerf's, 0: none. A launch has half an hour."""
     threads: int = Field(1, ge=1, le=256)
@@ -131,6 +133,8 @@ PRODUCT_S = 0.0015
 """One sample of a product: at least 1 ms, more where a single product is longer."""
 LAUNCH_S = 0.25
 """Starting the agent, its clock checks and reading the load, around every launch."""
+PEAK_S = 6.0
+"""Three launches of a second, and the memory that each takes and writes once."""
 SCORE_S_PER_TOKEN = 0.0015
 FORWARD_S_PER_TOKEN = 0.00004
 QUANTIZE_S = 2.0
@@ -159,6 +163,7 @@ def plan(suite: Suite, shapes: int = 4, linears: int = 28) -> list[Step]:
             probes * suite.sensitivity_windows * suite.window * FORWARD_S_PER_TOKEN,
         ),
         Step("operators", f"{cases} shapes x {len(suite.costed)} schemes x {suite.launches} launches", products),
+        *([Step("limits", "bandwidth and operations a second at best, 3 launches", PEAK_S)] if suite.peaks else []),
         Step("uniform models", f"{', '.join(suite.deployed)}: quantize, deploy, time, score", uniform),
         Step("allocation", f"minimise kl with {', '.join(suite.budgets) or 'no budget'}", 2.0),
         Step("allocated model", "quantize, deploy, time, score; compare and refine", QUANTIZE_S + llm + score),

@@ -12,6 +12,7 @@ from harness.evidence import energy_row, provenance_row, session_rows
 from harness.health import is_golden
 from harness.job import Job
 from harness.measurement import POWER_METRICS, Measurement
+from harness.peaks import limits_of
 from harness.probes.latency import is_sustained
 from harness.records import DeviceRecord, ModelRecord
 from harness.stats.launches import Estimate, estimate
@@ -44,6 +45,7 @@ def tables(store: Store, run: Run, device: str) -> dict[str, "DataFrame"]:
         "device": view.fact_rows(),
         "models": view.model_rows(),
         "kernels": [_kernel_row(operator) for operator in view.costs.operators.values()],
+        "limits": [asdict(limit) for limit in limits_of(view.measured)],
         "layers": view.layer_rows(),
         "sensitivity": [asdict(row) for row in view.sensitivity],
         "pareto": view.pareto_rows(),
@@ -324,6 +326,7 @@ def _kernel_row(operator: Operator) -> Row:
         "iterations": time.iterations // time.launches,
         "gops": 2 * operator.n * operator.k * operator.m / ns,
         "gbps": operator.weight_bytes / ns,
+        "footprint_bytes": operator.footprint_bytes,
     }
 
 

@@ -72,7 +72,7 @@ SECTIONS: Mapping[str, Section] = {
     "kernels": Section(
         "Kernel costs",
         "The measured operator costs that the allocation was solved with.",
-        ("kernels",),
+        ("kernels", "limits"),
     ),
     "sessions": Section(
         "Sessions",

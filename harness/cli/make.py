@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -19,8 +19,11 @@ from harness.words import nearest
 from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
+    from devices.virtual.board import Board
     from harness.costs import Operator
+    from harness.instructions import Counted
     from harness.kernel_timing import Consumed, Product
+    from harness.peaks import Limit
 
 
 def build(
@@ -101,20 +104,32 @@ def kernels(
     warm: Annotated[bool, typer.Option("--warm", help="Weights in the caches instead of in memory.")] = False,
     threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
     launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
+    pages: Annotated[
+        str, typer.Option("--pages", help="Pages of the weights: base, or huge as for the limits.")
+    ] = "base",
     energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
+    instructions: Annotated[
+        bool, typer.Option("--instructions", help="Time nothing: count what a virtual board's processor executes.")
+    ] = False,
     inventory: options.InventoryFile = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
-    """Time single products on a device, and measure what energy they take."""
+    """Time single products on a device beside what it does at best, and measure what energy they take."""
     from harness.kernel_cases import DEFAULT_CASES, check_case
+    from harness.suite import PEAK_S
 
+    if instructions:
+        _count(case or (), device, variant, threads, energy, inventory, json, dry_run)
+        return
     products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
+    if pages not in ("base", "huge"):
+        raise UsageError(f"--pages {pages}: expected base or huge")
     chosen = load_lab(inventory).pick(device)
     if dry_run:
         # Energy takes a launch of its own for every case, and idle power before and after all.
-        estimate = launches * (0.3 + len(products_of) * (2.5 if energy else 0.1)) + (6 if energy else 0)
+        estimate = launches * (0.3 + len(products_of) * (2.5 if energy else 0.1)) + (6 if energy else 0) + PEAK_S
         emit(
             {"device": chosen.name, "cases": list(products_of), "seconds": estimate},
             json,
@@ -123,14 +138,77 @@ def kernels(
         return
     from harness.kernel_timing import Products, time_products
 
-    products = Products(products_of, "warm" if warm else "cold", variant, threads, launches, energy)
-    found = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
+    memory: Literal["warm", "cold"] = "warm" if warm else "cold"
+    kind: Literal["huge", "base"] = "huge" if pages == "huge" else "base"
+    products = Products(products_of, memory, variant, threads, launches, energy, kind)
+    timing = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
+    found = timing.products
     headings = ("scheme", ">N", ">K", ">M", ">us", ">low", ">high", ">GOP/s", ">GB/s", "kernel")
     shown = [table(f"{chosen.name}, {products.memory} weights", headings, [_timed(one.operator) for one in found])]
     if energy:
         shown += _powered(found)
+    shown += _limits(timing.limits)
     data = [asdict(one.operator) | ({"energy": asdict(one.consumed)} if one.consumed else {}) for one in found]
     emit(data, json, *shown)
+
+
+def _limits(limits: "Sequence[Limit]") -> list[Any]:
+    """What the products are told beside; nothing where it could not be measured."""
+    rows = [
+        (
+            one.what,
+            one.level,
+            one.pages,
+            one.isa,
+            one.loop,
+            number(one.value),
+            "GB/s" if one.what == "read" else "GOP/s",
+        )
+        for one in limits
+    ]
+    headings = ("limit", "of", "pages", "isa", "fastest loop", ">at best", "")
+    return [table("what the device does at best", headings, rows)] if rows else []
+
+
+def _count(
+    case: Sequence[str],
+    device: str,
+    variant: str | None,
+    threads: int,
+    energy: bool,
+    inventory: Path | None,
+    json: bool,
+    dry_run: bool,
+) -> None:
+    from devices.device import Target
+    from harness.build import build_agent
+    from harness.instructions import DEFAULT_CASES, board_of, count_products
+    from harness.kernel_cases import check_case
+
+    cases = tuple(check_case(one) for one in case or DEFAULT_CASES)
+    board = board_of(load_lab(inventory), device)
+    if threads != 1 or energy:
+        raise UsageError("--instructions counts one thread and no energy: leave out --threads and --energy")
+    if dry_run:
+        data = {"board": board.title, "cpu": board.qemu_cpu, "cases": list(cases)}
+        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 10 s each")
+        return
+    with shown_progress().step("instructions") as advance:
+        agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
+        counted, notes = count_products(board, agent.path, cases, variant, advance)
+    emit([asdict(one) | {"virtual": True, "estimate": True} for one in counted], json, _counted(board, counted), *notes)
+
+
+def _counted(board: "Board", counted: "Sequence[Counted]") -> Any:
+    from devices.virtual.counting.cycles import CORES
+
+    cores = [f">{core}" for core in CORES]
+    title = f"{board.title}, emulated as {board.qemu_cpu}: ESTIMATES per MAC, instructions, and cycles by core"
+    rows = []
+    for one in counted:
+        cycles = ["-" if value is None else number(value) for value in one.estimated_cycles_per_mac.values()]
+        rows.append([one.case, one.kernel, number(one.instructions_per_mac), *cycles])
+    return table(title, ("case", "kernel", ">instructions", *cores), rows)
 
 
 def _timed(one: "Operator") -> list[str]:

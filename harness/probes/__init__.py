@@ -4,12 +4,14 @@ from harness.probes.accuracy import Accuracy
 from harness.probes.base import Probe
 from harness.probes.info import Info, Spin
 from harness.probes.latency import Llm, Mm
+from harness.probes.peak import Peak
 from harness.probes.power import Energy, Idle
 
 PROBES: dict[str, Probe] = {
     "info": Info(),
     "spin": Spin(),
     "mm": Mm(),
+    "peak": Peak(),
     "llm": Llm(),
     "accuracy": Accuracy(),
     "energy": Energy(),

@@ -34,6 +34,8 @@ class MmLine(Timed):
     k: Count
     m: Count
     footprint_bytes: Annotated[int, Field(ge=0)]
+    pages: Literal["base", "huge"] = "base"
+    huge_share: Annotated[float, Field(ge=0, le=1, strict=False)] | None = None
     threads: Count
     calls: Count
     weight_bytes: Count
@@ -62,9 +64,13 @@ def mm_job(
     threads: int = 1,
     cpus: Sequence[int] = (),
     variant: str | None = None,
+    pages: Literal["base", "huge"] = "base",
     launches: int = LAUNCHES,
 ) -> Job:
-    """Time every case `SCHEME:NxK:M`, all in each launch; `footprint` is the size of the model around the layer."""
+    """Time every case `SCHEME:NxK:M`, all in each launch; `footprint` is the size of the model around the layer.
+
+    `pages` are those of the weights; base pages are what a mapped model file has.
+    """
     params = {
         "cases": list(cases),
         "footprint": footprint,
@@ -74,7 +80,9 @@ def mm_job(
         "cpus": list(cpus),
         "launches": launches,
     }
-    return Job(device, "mm", {"agent": agent_sha256}, params | ({"variant": variant} if variant else {}))
+    # A parameter that changes nothing would change the key of what was measured before there was one.
+    more = ({"variant": variant} if variant else {}) | ({"pages": pages} if pages != "base" else {})
+    return Job(device, "mm", {"agent": agent_sha256}, params | more)
 
 
 def llm_job(
@@ -125,6 +133,7 @@ class Mm:
         variant = ["--variant", job.params["variant"]] if "variant" in job.params else []
         footprint = job.params["footprint"]
         weights = ["--footprint", str(footprint)] if isinstance(footprint, int) else [f"--{footprint}"]
+        weights += ["--pages", job.params["pages"]] if "pages" in job.params else []
         effort = ["--iterations", str(job.params["iterations"]), "--min-ns", str(job.params["min_ns"])]
         return [paths["agent"], "mm", *cases, *variant, *weights, *effort, *placement_options(job)]
 
@@ -174,7 +183,8 @@ class Llm:
 
 def product_subject(line: MmLine) -> dict[str, Any]:
     names = ("scheme", "variant", "n", "k", "m", "footprint_bytes", "threads", "weight_bytes")
-    return {name: getattr(line, name) for name in names}
+    subject = {name: getattr(line, name) for name in names}
+    return subject | ({"pages": line.pages} if line.pages != "base" else {})
 
 
 def phase_subject(line: LlmLine) -> dict[str, Any]:
@@ -183,7 +193,8 @@ def phase_subject(line: LlmLine) -> dict[str, Any]:
 
 def _product(job: Job, line: MmLine) -> Measurement:
     values = tuple(batch / line.calls for batch in line.ns)
-    return Measurement(job.key, "latency", "ns", product_subject(line), (values,), {"calls": line.calls})
+    context = {"calls": line.calls} | ({"huge_share": line.huge_share} if line.pages != "base" else {})
+    return Measurement(job.key, "latency", "ns", product_subject(line), (values,), context)
 
 
 def _phase(job: Job, line: LlmLine) -> list[Measurement]:

@@ -79,6 +79,12 @@ std::vector<int> Arguments::cpus() {
   return cpus;
 }
 
+bool Arguments::huge_pages() {
+  const std::string word = text();
+  if (!error_ && word != "huge" && word != "base") complain(std::string(option_) + " is '" + word.substr(0, 64) + "', expected huge or base");
+  return word == "huge";
+}
+
 void Arguments::refuse() { complain("unknown option '" + std::string(option_.substr(0, 64)) + "'"); }
 
 void Arguments::complain(std::string message) {

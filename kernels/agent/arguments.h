@@ -29,6 +29,7 @@ class Arguments {
   std::string text();
   int64_t integer(int64_t minimum, int64_t maximum);
   std::vector<int> cpus();  // "0,2-3", distinct
+  bool huge_pages();        // `huge` or `base`
 
   void refuse();  // this option is unknown
   void complain(std::string message);

@@ -14,6 +14,7 @@ Error run_info(Arguments* arguments);
 Error run_spin(Arguments* arguments);
 Error run_idle(Arguments* arguments);
 Error run_mm(Arguments* arguments);
+Error run_peak(Arguments* arguments);
 Error run_llm(Arguments* arguments);
 Error run_score(Arguments* arguments);
 Error run_lease(Arguments* arguments);
@@ -31,13 +32,20 @@ struct MmOptions {
   std::vector<MmCase> cases;
   std::string variant;
   bool warm = false;
+  bool huge = false;  // the weights in huge pages
   int64_t footprint = 0;  // bytes; 0: twice the last-level cache
   int iterations = 20;
+  int64_t calls = 0;  // products of a batch; 0: as many as last min_ns
   int64_t min_ns = 1000000;
   int64_t min_ms = 0;
   uint64_t seed = 1;
   Team team;
   WatchOptions watch;
+};
+
+struct PeakOptions {
+  int64_t ms = 2000;
+  Team team;
 };
 
 struct LlmOptions {
@@ -65,6 +73,7 @@ struct IdleOptions {
 };
 
 Error parse_mm(Arguments* arguments, MmOptions* options);
+Error parse_peak(Arguments* arguments, PeakOptions* options);
 Error parse_llm(Arguments* arguments, LlmOptions* options);
 Error parse_score(Arguments* arguments, ScoreOptions* options);
 Error parse_idle(Arguments* arguments, IdleOptions* options);

@@ -17,7 +17,7 @@ struct Command {
 };
 
 constexpr Command kCommands[] = {{"info", run_info, false}, {"spin", run_spin, true},   {"idle", run_idle, true},  {"mm", run_mm, true},
-                                 {"llm", run_llm, true},    {"score", run_score, true}, {"lease", run_lease, false}};
+                                 {"peak", run_peak, true},  {"llm", run_llm, true},     {"score", run_score, true}, {"lease", run_lease, false}};
 
 Error run(std::string_view name, std::vector<std::string_view> words) {
   Arguments arguments(std::move(words));
@@ -28,7 +28,7 @@ Error run(std::string_view name, std::vector<std::string_view> words) {
     }
     return command.run(&arguments);
   }
-  return {ErrorCode::kUsage, "unknown subcommand '" + std::string(name.substr(0, 64)) + "', expected info, spin, idle, mm, llm, score or lease"};
+  return {ErrorCode::kUsage, "unknown subcommand '" + std::string(name.substr(0, 64)) + "', expected info, spin, idle, mm, peak, llm, score or lease"};
 }
 
 }  // namespace

@@ -22,6 +22,7 @@ namespace {
 
 constexpr int kMaxTokens = 4096;
 constexpr size_t kMaxCases = 1024;
+constexpr int64_t kMaxCalls = 1000000000;
 constexpr int64_t kUnknownCache = 16 << 20;  // assumed where the kernel does not tell the last-level cache
 constexpr uint64_t kLine = 64;
 
@@ -145,10 +146,8 @@ Error Bench::prepare() {
 
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
   const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns);
-  // Pages of the base size, as the pages of a mapped model file are.
-  if (Error failed = memory_.allocate(ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float), false, "the cases")) {
-    return failed;
-  }
+  const uint64_t bytes = ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float);
+  if (Error failed = memory_.allocate(bytes, options_.huge, "the cases")) return failed;
   ring_ = memory_.data();
   x_ = reinterpret_cast<float*>(ring_ + ring_size_);
   activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns);
@@ -240,7 +239,11 @@ Error Bench::run() {
   if (Error failed = watch_.start(&pool_)) return failed;
   std::vector<Timed*> order;
   for (Timed& timed : cases_) {
-    calibrate(&timed);
+    if (options_.calls) {
+      timed.calls = options_.calls;
+    } else {
+      calibrate(&timed);
+    }
     timed.ns.reserve(size_t(options_.iterations));
     order.insert(order.end(), size_t(options_.iterations), &timed);
   }
@@ -251,11 +254,14 @@ Error Bench::run() {
 
 void Bench::report() {
   tell_cpus(pool_.cpus());
+  const double huge = memory_.huge_share();
   for (const Timed& timed : cases_) {
     Json mm = line("mm");
     mm.key("scheme").value(timed.wanted.scheme.word()).key("variant").value(timed.variant().name);
     mm.key("n").value(timed.wanted.n).key("k").value(timed.wanted.k).key("m").value(timed.wanted.m);
     mm.key("footprint_bytes").value(options_.warm ? timed.piece : std::max(footprint_, timed.piece));
+    mm.key("pages").value(options_.huge ? "huge" : "base").key("huge_share");
+    huge < 0 ? mm.null() : mm.value(huge);
     mm.key("threads").value(pool_.size()).key("calls").value(timed.calls).key("weight_bytes").value(timed.weight_bytes());
     mm.key("begin_ns").value(timed.begin_ns).key("end_ns").value(timed.end_ns);
     mm.key("ns").begin('[');
@@ -285,8 +291,12 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->warm = true;
     } else if (arguments->is("--footprint")) {
       options->footprint = arguments->integer(1, int64_t{1} << 40);
+    } else if (arguments->is("--pages")) {
+      options->huge = arguments->huge_pages();
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
+    } else if (arguments->is("--calls")) {
+      options->calls = arguments->integer(1, kMaxCalls);
     } else if (arguments->is("--min-ns")) {
       options->min_ns = arguments->integer(0, 10000000000);
     } else if (arguments->is("--min-ms")) {

@@ -37,8 +37,8 @@ bool has_fma() { return system_saves(0x6) && cpuid_bit(1, 0, kEcx, 12); }
 bool has_f16c() { return system_saves(0x6) && cpuid_bit(1, 0, kEcx, 29); }
 bool has_avxvnni() { return system_saves(0x6) && cpuid_bit(7, 1, kEax, 4); }
 bool has_avx512f() { return system_saves(0xe6) && cpuid_bit(7, 0, kEbx, 16); }
-bool has_avx512bw() { return system_saves(0xe6) && cpuid_bit(7, 0, kEbx, 30); }
 bool has_avx512dq() { return system_saves(0xe6) && cpuid_bit(7, 0, kEbx, 17); }
+bool has_avx512bw() { return system_saves(0xe6) && cpuid_bit(7, 0, kEbx, 30); }
 bool has_avx512vl() { return system_saves(0xe6) && cpuid_bit(7, 0, kEbx, 31); }
 bool has_avx512vnni() { return system_saves(0xe6) && cpuid_bit(7, 0, kEcx, 11); }
 
@@ -49,8 +49,8 @@ EXECUTE(run_fma, "vfmadd231ps %%ymm0, %%ymm0, %%ymm0")
 EXECUTE(run_f16c, "vcvtph2ps %%xmm0, %%ymm0")
 EXECUTE(run_avxvnni, "%{vex%} vpdpbusd %%ymm0, %%ymm0, %%ymm0")
 EXECUTE(run_avx512f, "vpabsd %%zmm0, %%zmm0")
+EXECUTE(run_avx512dq, "vpmullq %%zmm0, %%zmm0, %%zmm0")
 EXECUTE(run_avx512bw, "vpabsb %%zmm0, %%zmm0")
-EXECUTE(run_avx512dq, "vxorps %%zmm0, %%zmm0, %%zmm0")
 EXECUTE(run_avx512vl, "vpabsq %%ymm0, %%ymm0")
 EXECUTE(run_avx512vnni, "vpdpbusd %%zmm0, %%zmm0, %%zmm0")
 
@@ -81,6 +81,20 @@ uint32_t announced_features() {
   return found;
 }
 
+struct Isa {
+  const char* name;
+  const char* features[8];
+};
+constexpr Isa kIsas[] = {
+    {"scalar", {}},
+    {"avx2", {"avx2", "fma", "f16c"}},
+    {"avxvnni", {"avx2", "fma", "f16c", "avxvnni"}},
+    {"avx512vnni", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512vnni"}},
+    {"neon", {"neon"}},
+    {"dotprod", {"neon", "dotprod"}},
+    {"i8mm", {"neon", "dotprod", "i8mm"}},
+};
+
 sigjmp_buf illegal_instruction;
 void on_illegal_instruction(int) { siglongjmp(illegal_instruction, 1); }
 
@@ -90,8 +104,8 @@ const CpuFeature kCpuFeatures[] = {
 #if defined(__x86_64__)
     {"avx2", has_avx2, run_avx2},          {"fma", has_fma, run_fma},
     {"f16c", has_f16c, run_f16c},          {"avxvnni", has_avxvnni, run_avxvnni},
-    {"avx512f", has_avx512f, run_avx512f}, {"avx512bw", has_avx512bw, run_avx512bw},
-    {"avx512dq", has_avx512dq, run_avx512dq}, {"avx512vl", has_avx512vl, run_avx512vl},
+    {"avx512f", has_avx512f, run_avx512f}, {"avx512dq", has_avx512dq, run_avx512dq},
+    {"avx512bw", has_avx512bw, run_avx512bw}, {"avx512vl", has_avx512vl, run_avx512vl},
     {"avx512vnni", has_avx512vnni, run_avx512vnni},
 #else
     {"neon", has_neon, run_neon}, {"fp16", has_fp16, run_fp16}, {"dotprod", has_dotprod, run_dotprod},
@@ -104,6 +118,16 @@ bool cpu_has(const char* feature) {
   static const uint32_t announced = announced_features();
   for (int i = 0; kCpuFeatures[i].name; ++i)
     if (strcmp(kCpuFeatures[i].name, feature) == 0) return announced >> i & 1;
+  return false;
+}
+
+bool cpu_runs(const char* isa) {
+  for (const Isa& one : kIsas) {
+    if (strcmp(one.name, isa) != 0) continue;
+    for (const char* feature : one.features)
+      if (feature && !cpu_has(feature)) return false;
+    return true;
+  }
   return false;
 }
 

@@ -14,6 +14,10 @@ extern const CpuFeature kCpuFeatures[];
 // Whether the CPU announces the feature; false for an unknown name. Cheap: callers may ask for every product.
 bool cpu_has(const char* feature);
 
+// Whether the CPU announces every feature that the files of an instruction set ("avx2", "dotprod") are compiled with
+// (cmake/isa.cmake); false for an unknown name.
+bool cpu_runs(const char* isa);
+
 // Whether one instruction of the feature runs. Takes over SIGILL while it tries: not for use beside other threads.
 bool cpu_executes(const CpuFeature& feature);
 

@@ -1,12 +1,12 @@
-# Compiler flags of one instruction set: exactly the features that mm.cc's kIsas demands of the CPU at run time.
+# Compiler flags of one instruction set: exactly the features that cpu.cc's kIsas demands of the CPU at run time.
 set(ISAS_x86_64 avx2 avxvnni avx512vnni)
 set(ISAS_aarch64 neon dotprod i8mm)
 # Those that the published families (mm/families) are written for.
 set(FAMILY_ISAS_x86_64 avx2)
 set(FAMILY_ISAS_aarch64 neon)
 set(ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
-set(ISA_FLAGS_avxvnni -mavx2 -mfma -mf16c -mavxvnni)
-set(ISA_FLAGS_avx512vnni -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni)
+set(ISA_FLAGS_avxvnni -mavxvnni -mavx2 -mfma -mf16c)
+set(ISA_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_neon -mcpu=generic)
 set(ISA_FLAGS_dotprod -mcpu=generic+dotprod)
 set(ISA_FLAGS_i8mm -mcpu=generic+dotprod+i8mm)

@@ -39,7 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   LlmOptions llm;
   ScoreOptions score;
   IdleOptions idle;
-  switch (data[0] % 4) {
+  PeakOptions peak;
+  switch (data[0] % 5) {
     case 0:
       if (parse_mm(&arguments, &mm)) return 0;
       check(mm.team);
@@ -63,11 +64,16 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
       check(score.watch);
       require(score.window >= 2 && score.window <= 16384);
       break;
-    default:
+    case 3:
       if (parse_idle(&arguments, &idle)) return 0;
       check(idle.team);
       check(idle.watch);
       require(idle.ms >= 1 && idle.ms <= kMaxMs);
+      break;
+    default:
+      if (parse_peak(&arguments, &peak)) return 0;
+      check(peak.team);
+      require(peak.ms >= 1 && peak.ms <= 60000);
   }
   return 0;
 }

@@ -85,11 +85,13 @@ inline void transpose8(__m256 (&r)[8]) {
   }
 }
 
-// How far ahead of its use a decoding kernel asks for weights, in bytes: the hardware stops at every page.
-constexpr int kAhead = 4096;
-
-inline void prefetch(const uint8_t* codes, int bytes) {
-  for (int i = 0; i < bytes; i += 64) _mm_prefetch((const char*)codes + kAhead + i, _MM_HINT_T0);
+// Asks for weights ahead of their use, since the hardware stops at every page. Of 4 bits and more it brings them fast enough by itself,
+// and asking too would slow down what comes from a cache.
+template <int W>
+inline void prefetch(const uint8_t* codes) {
+  constexpr int kAhead = 4096;
+  if constexpr (stored_bits(W) < 4)
+    for (int i = 0; i < kColumns * stored_bits(W); i += 64) _mm_prefetch((const char*)codes + kAhead + i, _MM_HINT_T0);
 }
 
 struct Avx2Base {

@@ -27,36 +27,7 @@ const MmVariant kMmVariants[] = {
 };
 }
 
-namespace {
-
-// Every feature that mm_<isa>.cc is compiled for (cmake/isa.cmake); the CPU must have all of them.
-struct Isa {
-  const char* name;
-  const char* features[8];
-};
-const Isa kIsas[] = {
-    {"scalar", {}},
-    {"avx2", {"avx2", "fma", "f16c"}},
-    {"avxvnni", {"avx2", "fma", "f16c", "avxvnni"}},
-    {"avx512vnni", {"avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512vnni"}},
-    {"neon", {"neon"}},
-    {"dotprod", {"neon", "dotprod"}},
-    {"i8mm", {"neon", "dotprod", "i8mm"}},
-};
-
-bool runs(const Isa& isa) {
-  for (const char* feature : isa.features)
-    if (feature && !cpu_has(feature)) return false;
-  return true;
-}
-
-}  // namespace
-
-extern "C" bool mm_runnable(const MmVariant* variant) {
-  for (const Isa& isa : kIsas)
-    if (strcmp(isa.name, variant->isa) == 0) return runs(isa);
-  return false;
-}
+extern "C" bool mm_runnable(const MmVariant* variant) { return cpu_runs(variant->isa); }
 
 extern "C" bool mm_multiplies(const MmVariant* v, int weight, int activation_bits) {
   return v->weight == weight && (v->activation_bits == 16) == (activation_bits == 16) && v->activation_bits >= activation_bits;

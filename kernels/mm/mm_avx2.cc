@@ -101,7 +101,7 @@ struct Avx2 : Avx2Base {
   static BENCH_INLINE void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     constexpr int kDrain = least(additions_before_drain(W, A), kSteps);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-      prefetch(codes, kColumns * stored_bits(W));
+      prefetch<W>(codes);
       __m256i pairs = _mm256_setzero_si256(), upper = pairs;
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {

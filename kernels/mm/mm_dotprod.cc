@@ -17,21 +17,46 @@ inline int32x4_t add_dot(int32x4_t sums, int8x16_t w, int8x16_t a, int step) {
 
 struct DotprodDecode : NeonFloats {
   template <int W>
-  static constexpr int kSubtracted = kFactorsSubtracted<W>;
+  static constexpr bool kValues = W == 8;
 
   template <int W, int A>
   static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
-    Sums chains[2] = {none(), none()};  // one alone would wait for its own last sum
+    if constexpr (stored_bits(W) == 2) return dot_2_bits(codes, blocks, a, sums);
+    Sums chains[2] = {W == 1 ? same(0) : sums, same(0)};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
         const int8x16_t x = vld1q_s8(a + step / 4 * 16);
         Sums& s = chains[step % 2];
         s = {add_dot(s.low, factors_of<W>(codes, step), x, step), add_dot(s.high, factors_of<W>(codes + kHalf, step), x, step)};
       }
     }
-    sums.low = vaddq_s32(sums.low, of_codes<W>(vaddq_s32(chains[0].low, chains[1].low)));
-    sums.high = vaddq_s32(sums.high, of_codes<W>(vaddq_s32(chains[0].high, chains[1].high)));
+    const Sums total = {vaddq_s32(chains[0].low, chains[1].low), vaddq_s32(chains[0].high, chains[1].high)};
+    sums = W == 1 ? Sums{plus_factors<W>(sums.low, total.low), plus_factors<W>(sums.high, total.high)} : total;
+  }
+
+  // A field of two bits is not moved but masked where it lies: its products are 4 or 16 times too large, and so is their sum, exactly.
+  // Only the uppermost would be negative there.
+  static void dot_2_bits(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+    Sums places[4] = {sums, same(0), same(0), same(0)};
+    for (int b = 0; b < blocks; ++b, codes += kColumns * 2, a += kColumns) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
+        const int8x16_t x = vld1q_s8(a + step / 4 * 16);
+        const uint8_t* vector = codes + step / 4 * kColumns;
+        Sums& s = places[step % 4];
+        s = {add_dot(s.low, in_place(vector, step % 4), x, step), add_dot(s.high, in_place(vector + kHalf, step % 4), x, step)};
+      }
+    }
+    sums = {total_of(places[0].low, places[1].low, places[2].low, places[3].low),
+            total_of(places[0].high, places[1].high, places[2].high, places[3].high)};
+  }
+
+  static int8x16_t in_place(const uint8_t* vector, int place) {
+    const uint8x16_t v = vld1q_u8(vector);
+    return vreinterpretq_s8_u8(place == 3 ? v >> 6 : vandq_u8(v, vdupq_n_u8((uint8_t)(3 << 2 * place))));
+  }
+
+  static int32x4_t total_of(int32x4_t ones, int32x4_t fours, int32x4_t sixteens, int32x4_t last) {
+    return vsraq_n_s32(vsraq_n_s32(vaddq_s32(ones, last), fours, 2), sixteens, 4);
   }
 };
 
@@ -39,13 +64,14 @@ struct DotprodDecode : NeonFloats {
 struct DotprodPrefill : NeonFloats {
   static constexpr int kTokens = 8;
   template <int W>
-  static constexpr int kSubtracted = offset(W);
+  static constexpr int kBlocks = 1;
+  template <int W>
+  static constexpr bool kValues = true;
 
   template <int W>
   static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step, out += kColumns) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step, out += kColumns) {
         vst1q_s8((int8_t*)out, values_of<W>(codes, step));
         vst1q_s8((int8_t*)out + kHalf, values_of<W>(codes + kHalf, step));
       }
@@ -56,11 +82,10 @@ struct DotprodPrefill : NeonFloats {
     const int8_t* codes = (const int8_t*)w[0];
     for (int four = 0; four < blocks * kSteps / 4; ++four, a += 16) {
       int8x16_t x[Tokens];
-      for (int t = 0; t < Tokens; ++t) x[t] = vld1q_s8(a + t * stride);
-#pragma unroll
-      for (int step = 0; step < 4; ++step, codes += kColumns) {
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) x[t] = vld1q_s8(a + t * stride);
+      BENCH_UNROLL for (int step = 0; step < 4; ++step, codes += kColumns) {
         const int8x16_t low = vld1q_s8(codes), high = vld1q_s8(codes + kHalf);
-        for (auto t = 0; t < Tokens; ++t) sums[0][t] = {add_dot(sums[0][t].low, low, x[t], step), add_dot(sums[0][t].high, high, x[t], step)};
+        BENCH_UNROLL for (int t = 0; t < Tokens; ++t) sums[0][t] = {add_dot(sums[0][t].low, low, x[t], step), add_dot(sums[0][t].high, high, x[t], step)};
       }
     }
   }

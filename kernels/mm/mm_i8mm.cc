@@ -16,15 +16,11 @@ inline int32x4_t add_dot(int32x4_t sums, uint8x16_t w, int8x16_t a, int step) {
 }
 
 struct I8mmDecode : NeonFloats {
-  template <int W>
-  static constexpr int kSubtracted = 0;
-
   template <int W, int A>
   static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
-    Sums chains[2] = {sums, none()};  // one alone would wait for its own last sum
+    Sums chains[2] = {sums, same(0)};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
         const int8x16_t x = vld1q_s8(a + step / 4 * 16);
         Sums& s = chains[step % 2];
         s = {add_dot(s.low, codes_of<W>(codes, step), x, step), add_dot(s.high, codes_of<W>(codes + kHalf, step), x, step)};
@@ -36,18 +32,18 @@ struct I8mmDecode : NeonFloats {
 
 // 4 tokens x 16 rows: 16 sums, and the activations of two tokens are brought together (zip) once for 16 rows.
 struct I8mmPrefill : NeonFloats {
-  static constexpr int kTokens = 4, kBlocks = 2;
+  static constexpr int kTokens = 4;
   template <int W>
-  static constexpr int kSubtracted = offset(W);
+  static constexpr int kBlocks = 2;
+  template <int W>
+  static constexpr bool kValues = true;
 
   // st2 writes two steps of 4 rows as rows of 8 columns.
   template <int W>
   static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-#pragma unroll
-      for (int step = 0; step < kSteps; step += 2)
-#pragma unroll
-        for (int half = 0; half < kColumns; half += kHalf, out += kColumns) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; step += 2)
+        BENCH_UNROLL for (int half = 0; half < kColumns; half += kHalf, out += kColumns) {
           int32x4x2_t two;
           for (int i = 0; i < 2; ++i) two.val[i] = vreinterpretq_s32_s8(values_of<W>(codes + half, step + i));
           vst2q_s32((int32_t*)out, two);
@@ -66,21 +62,19 @@ struct I8mmPrefill : NeonFloats {
     int32x4_t squares[Blocks][kPairs][4] = {};  // [..][2 rows]: 2 tokens x 2 rows
     for (int at = 0; at < blocks * kColumns; at += 16) {
       int8x16_t x[Tokens];
-      for (int t = 0; t < Tokens; ++t) x[t] = vld1q_s8(a + t * stride + at);
-#pragma unroll
-      for (int eight = 0; eight < 2; ++eight) {
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) x[t] = vld1q_s8(a + t * stride + at);
+      BENCH_UNROLL for (int eight = 0; eight < 2; ++eight) {
         int8x16_t both[kPairs];
-        for (int p = 0; p < kPairs; ++p) both[p] = pair(x[2 * p], x[least(2 * p + 1, Tokens - 1)], eight);
-        for (int i = 0; i < Blocks; ++i)
-#pragma unroll
-          for (int r = 0; r < 4; ++r) {
+        BENCH_UNROLL for (int p = 0; p < kPairs; ++p) both[p] = pair(x[2 * p], x[least(2 * p + 1, Tokens - 1)], eight);
+        BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
+          BENCH_UNROLL for (int r = 0; r < 4; ++r) {
             const int8x16_t rows = vld1q_s8((const int8_t*)w[i] + kRows * (at + 8 * eight) + 16 * r);
-            for (int p = 0; p < kPairs; ++p) squares[i][p][r] = vmmlaq_s32(squares[i][p][r], both[p], rows);
+            BENCH_UNROLL for (int p = 0; p < kPairs; ++p) squares[i][p][r] = vmmlaq_s32(squares[i][p][r], both[p], rows);
           }
       }
     }
-    for (int i = 0; i < Blocks; ++i)
-      for (int t = 0; t < Tokens; ++t) {
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
         const int32x4_t(&s)[4] = squares[i][t / 2];
         sums[i][t] = {vaddq_s32(sums[i][t].low, of_token(s[0], s[1], t)), vaddq_s32(sums[i][t].high, of_token(s[2], s[3], t))};
       }

@@ -12,7 +12,7 @@ constexpr int products(int largest, int activation_bits) { return 32767 / (large
 // One token, codes as they are packed: 17 products of w4a8.
 struct NeonDecode : NeonFloats {
   template <int W>
-  static constexpr int kSubtracted = kFactorsSubtracted<W>;
+  static constexpr bool kValues = W == 8;
   template <int W, int A>
   static constexpr int kProducts = products(W == 1 ? 1 : W == 8 ? 128 : largest_code(W), A);
 
@@ -47,16 +47,15 @@ struct NeonDecode : NeonFloats {
     for (int b = 0; b < blocks;) {
       Wide wide = {};
       for (const int end = least(b + kDrainBlocks<W, A>, blocks); b < end; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-#pragma unroll
-        for (int step = 0; step < kSteps; ++step) {
+        BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
           add_products(wide, factors_of<W>(codes, step), factors_of<W>(codes + kHalf, step), broadcast4(vld1q_s8(a + step / 4 * 16), step));
           if (step < kSteps - 1 && step % kDrain == kDrain - 1) drain(pairs, wide);
         }
       }
       drain(pairs, wide);
     }
-    sums.low = vaddq_s32(sums.low, of_codes<W>(vpaddq_s32(pairs.v[0], pairs.v[1])));
-    sums.high = vaddq_s32(sums.high, of_codes<W>(vpaddq_s32(pairs.v[2], pairs.v[3])));
+    sums.low = plus_factors<W>(sums.low, vpaddq_s32(pairs.v[0], pairs.v[1]));
+    sums.high = plus_factors<W>(sums.high, vpaddq_s32(pairs.v[2], pairs.v[3]));
   }
 };
 
@@ -67,7 +66,9 @@ struct NeonPrefill : NeonFloats {
   static constexpr int kPassRows = 4;
   static constexpr int kPassBytes = kPassRows * kColumns;
   template <int W>
-  static constexpr int kSubtracted = offset(W);
+  static constexpr int kBlocks = 1;
+  template <int W>
+  static constexpr bool kValues = true;
   // A block puts 4 products into each 16-bit lane; 32 of w4a8 fit, 8 blocks.
   template <int W, int A>
   static constexpr int kDrainBlocks = products(most(offset(W), largest_code(W) - offset(W)), A) / 4;
@@ -76,13 +77,10 @@ struct NeonPrefill : NeonFloats {
   template <int W>
   static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-#pragma unroll
-      for (int half = 0; half < kColumns; half += kHalf)
-#pragma unroll
-        for (int step = 0; step < kSteps; step += 4, out += 64) {
+      BENCH_UNROLL for (int half = 0; half < kColumns; half += kHalf)
+        BENCH_UNROLL for (int step = 0; step < kSteps; step += 4, out += 64) {
           int32x4x4_t four;
-#pragma unroll
-          for (int i = 0; i < 4; ++i) four.val[i] = vreinterpretq_s32_s8(values_of<W>(codes + half, step + i));
+          BENCH_UNROLL for (int i = 0; i < 4; ++i) four.val[i] = vreinterpretq_s32_s8(values_of<W>(codes + half, step + i));
           vst4q_s32((int32_t*)out, four);
         }
   }
@@ -91,9 +89,9 @@ struct NeonPrefill : NeonFloats {
   static void dot(const uint8_t* const (&w)[1], int blocks, const int8_t* a, size_t stride, Sums (&sums)[1][Tokens]) {
     int32x4_t pass[Tokens];
     dot_4_rows<W, A>((const int8_t*)w[0], blocks, a, stride, pass);
-    for (int t = 0; t < Tokens; ++t) sums[0][t].low = vaddq_s32(sums[0][t].low, pass[t]);
+    BENCH_UNROLL for (int t = 0; t < Tokens; ++t) sums[0][t].low = vaddq_s32(sums[0][t].low, pass[t]);
     dot_4_rows<W, A>((const int8_t*)w[0] + kPassBytes, blocks, a, stride, pass);
-    for (int t = 0; t < Tokens; ++t) sums[0][t].high = vaddq_s32(sums[0][t].high, pass[t]);
+    BENCH_UNROLL for (int t = 0; t < Tokens; ++t) sums[0][t].high = vaddq_s32(sums[0][t].high, pass[t]);
   }
 
   template <int W, int A, int Tokens>
@@ -115,26 +113,25 @@ struct NeonPrefill : NeonFloats {
     for (int b = 0; b < blocks;) {
       int16x8_t wide[kPassRows][Tokens] = {};
       for (const int end = least(b + DrainBlocks, blocks); b < end; ++b, w += 2 * kPassBytes, a += kColumns) add_block<A>(w, a, stride, wide);
-      for (int i = 0; i < 2; ++i)
-        for (int t = 0; t < Tokens; ++t) pairs[i][t] = vpadalq_s16(pairs[i][t], vpaddq_s16(wide[2 * i][t], wide[2 * i + 1][t]));
+      BENCH_UNROLL for (int i = 0; i < 2; ++i)
+        BENCH_UNROLL for (int t = 0; t < Tokens; ++t) pairs[i][t] = vpadalq_s16(pairs[i][t], vpaddq_s16(wide[2 * i][t], wide[2 * i + 1][t]));
     }
-    for (int t = 0; t < Tokens; ++t) out[t] = vpaddq_s32(pairs[0][t], pairs[1][t]);
+    BENCH_UNROLL for (int t = 0; t < Tokens; ++t) out[t] = vpaddq_s32(pairs[0][t], pairs[1][t]);
   }
 
   template <int A, int Tokens>
-  static void add_block(const int8_t* w, const int8_t* a, size_t stride, int16x8_t (&wide)[kPassRows][Tokens]) {
+  static BENCH_INLINE void add_block(const int8_t* w, const int8_t* a, size_t stride, int16x8_t (&wide)[kPassRows][Tokens]) {
     if constexpr (A == 4) {
-      for (int r = 0; r < kPassRows; ++r)
-        for (int t = 0; t < Tokens; ++t) {
+      BENCH_UNROLL for (int r = 0; r < kPassRows; ++r)
+        BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
           const int8_t* x = a + t * stride;
           const int8x16_t two = vmlaq_s8(vmulq_s8(vld1q_s8(w + 16 * r), vld1q_s8(x)), vld1q_s8(w + 64 + 16 * r), vld1q_s8(x + 16));
           wide[r][t] = vpadalq_s8(wide[r][t], two);
         }
     } else {
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        for (int r = 0; r < kPassRows; ++r)
-          for (int t = 0; t < Tokens; ++t) wide[r][t] = plus_products(wide[r][t], vld1q_s8(w + 64 * half + 16 * r), vld1q_s8(a + t * stride + 16 * half));
+      BENCH_UNROLL for (int half = 0; half < 2; ++half)
+        BENCH_UNROLL for (int r = 0; r < kPassRows; ++r)
+          BENCH_UNROLL for (int t = 0; t < Tokens; ++t) wide[r][t] = plus_products(wide[r][t], vld1q_s8(w + 64 * half + 16 * r), vld1q_s8(a + t * stride + 16 * half));
     }
   }
 
@@ -143,8 +140,8 @@ struct NeonPrefill : NeonFloats {
   static void dot_shallow(const int8_t* w, int blocks, const int8_t* a, size_t stride, int32x4_t (&out)[Tokens]) {
     int32x4_t sums[kPassRows][Tokens] = {};
     for (int b = 0; b < blocks; ++b, w += 2 * kPassBytes, a += kColumns)
-      for (int r = 0; r < kPassRows; ++r)
-        for (int t = 0; t < Tokens; ++t) {
+      BENCH_UNROLL for (int r = 0; r < kPassRows; ++r)
+        BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
           const int8x16_t w0 = vld1q_s8(w + 16 * r), w1 = vld1q_s8(w + 64 + 16 * r), x0 = vld1q_s8(a + t * stride), x1 = vld1q_s8(a + t * stride + 16);
           if constexpr (W == 8) {
             sums[r][t] = vpadalq_s16(vpadalq_s16(sums[r][t], products_of(w0, x0)), products_of(w1, x1));
@@ -152,7 +149,7 @@ struct NeonPrefill : NeonFloats {
             sums[r][t] = vpadalq_s16(sums[r][t], plus_products(products_of(w0, x0), w1, x1));
           }
         }
-    for (int t = 0; t < Tokens; ++t) out[t] = vpaddq_s32(vpaddq_s32(sums[0][t], sums[1][t]), vpaddq_s32(sums[2][t], sums[3][t]));
+    BENCH_UNROLL for (int t = 0; t < Tokens; ++t) out[t] = vpaddq_s32(vpaddq_s32(sums[0][t], sums[1][t]), vpaddq_s32(sums[2][t], sums[3][t]));
   }
 };
 

@@ -50,12 +50,10 @@ inline int8x16_t factors_of(const uint8_t* codes, int step) {
   if constexpr (W == 8) return values_of<8>(codes, step);
   else return vreinterpretq_s8_u8(W == 1 ? set_bits(codes, step) : codes_of<W>(codes, step));
 }
-template <int W>
-constexpr int kFactorsSubtracted = W == 8 ? 128 : 0;
 
-// From sums of factors to sums of expanded codes.
+// sums + what the factors came to, as sums of expanded codes.
 template <int W>
-inline int32x4_t of_codes(int32x4_t sums) { return W == 1 ? vmulq_n_s32(sums, -2) : sums; }
+inline int32x4_t plus_factors(int32x4_t sums, int32x4_t factors) { return W == 1 ? vmlaq_n_s32(sums, factors, -2) : vaddq_s32(sums, factors); }
 
 // The lane of a by-element instruction must be a constant; after unrolling it is, and the switch is gone.
 inline int8x16_t broadcast4(int8x16_t a, int step) {
@@ -100,18 +98,14 @@ inline float32x4_t column(int8x16_t w, int j) {
 struct NeonFloats {
   struct Floats { float32x4_t low, high; };
   struct Sums { int32x4_t low, high; };
-  static constexpr int kBlocks = 1;
-  static constexpr int kFloatTokens = 8;  // 16 sums, 8 activations, 2 weights
+  static constexpr int kFloatTokens = 4;
   template <int W>
   static constexpr int kStepBytes = kColumns;
 
   static Floats zero() { return {vdupq_n_f32(0), vdupq_n_f32(0)}; }
-  static Sums none() { return {vdupq_n_s32(0), vdupq_n_s32(0)}; }
+  static Sums same(int32_t x) { return {vdupq_n_s32(x), vdupq_n_s32(x)}; }
   static Floats halves(const uint16_t* h) { return {load_halves(h), load_halves(h + 4)}; }
-  static Floats to_floats(Sums s, int32_t offset) {
-    const int32x4_t o = vdupq_n_s32(offset);
-    return {vcvtq_f32_s32(vsubq_s32(s.low, o)), vcvtq_f32_s32(vsubq_s32(s.high, o))};
-  }
+  static Floats to_floats(Sums s) { return {vcvtq_f32_s32(s.low), vcvtq_f32_s32(s.high)}; }
   static Floats fma(Floats a, Floats b, Floats c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
   static Floats plus(Floats a, Floats b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
   static Floats times(Floats a, float b) { return {vmulq_n_f32(a.low, b), vmulq_n_f32(a.high, b)}; }
@@ -135,11 +129,9 @@ struct NeonFloats {
   template <int W>
   static void unpack_floats(const uint8_t* codes, int blocks, Floats scale, float* __restrict out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
         const int8x16_t low = values_of<W>(codes, step), high = values_of<W>(codes + kHalf, step);
-#pragma unroll
-        for (int j = 0; j < 4; ++j, out += kRows) store(out, {vmulq_f32(column(low, j), scale.low), vmulq_f32(column(high, j), scale.high)});
+        BENCH_UNROLL for (int j = 0; j < 4; ++j, out += kRows) store(out, {vmulq_f32(column(low, j), scale.low), vmulq_f32(column(high, j), scale.high)});
       }
   }
 
@@ -160,23 +152,31 @@ struct NeonFloats {
       for (int i = 0; i < kRows; ++i) out[k * kRows + i] = i < rows ? half(at_byte<uint16_t>(w, i * stride)[k]) : 0;
   }
 
-  template <int Tokens>
-  static void add_column(Floats w, const float32x4_t (&x)[Tokens], int j, Floats (&sums)[Tokens]) {
-    for (int t = 0; t < Tokens; ++t) sums[t] = {fma_lane(sums[t].low, w.low, x[t], j), fma_lane(sums[t].high, w.high, x[t], j)};
+  // Column j of the activations x.
+  template <int Blocks, int Tokens>
+  static BENCH_INLINE void add_column(const float* const (&w)[Blocks], int column, const float32x4_t (&x)[Tokens], int j, Floats (&sums)[Blocks][Tokens]) {
+    BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
+      const Floats rows = load(w[i] + column * kRows);
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
+        sums[i][t] = {fma_lane(sums[i][t].low, rows.low, x[t], j), fma_lane(sums[i][t].high, rows.high, x[t], j)};
+    }
   }
 
-  // Columns may end anywhere: fp16 weights are not padded, and the last activations are read one by one.
-  template <int Tokens>
-  static void dot_floats(const float* const (&w)[1], int columns, const float* a, int stride, Floats (&sums)[1][Tokens]) {
+  // One load of activations serves 4 columns; fp16 weights are not padded, and their last columns come one by one.
+  template <int Blocks, int Tokens>
+  static BENCH_INLINE void dot_floats(const float* const (&w)[Blocks], int columns, const float* a, int stride, Floats (&sums)[Blocks][Tokens]) {
     float32x4_t x[Tokens];
     int k = 0;
     for (; k + 4 <= columns; k += 4) {
-      for (int t = 0; t < Tokens; ++t) x[t] = vld1q_f32(a + t * stride + k);
-      for (int j = 0; j < 4; ++j) add_column(load(w[0] + (k + j) * kRows), x, j, sums[0]);
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) x[t] = vld1q_f32(a + t * stride + k);
+      add_column(w, k, x, 0, sums);
+      add_column(w, k + 1, x, 1, sums);
+      add_column(w, k + 2, x, 2, sums);
+      add_column(w, k + 3, x, 3, sums);
     }
     for (; k < columns; ++k) {
-      for (int t = 0; t < Tokens; ++t) x[t] = vdupq_n_f32(a[t * stride + k]);
-      add_column(load(w[0] + k * kRows), x, 0, sums[0]);
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) x[t] = vdupq_n_f32(a[t * stride + k]);
+      add_column(w, k, x, 0, sums);
     }
   }
 
@@ -184,12 +184,10 @@ struct NeonFloats {
   static Floats dot_a16(const uint8_t* codes, int blocks, const uint16_t* a) {
     Floats sums[4] = {zero(), zero(), zero(), zero()};
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
         const int8x16_t low = values_of<W>(codes, step), high = values_of<W>(codes + kHalf, step);
         const float32x4_t x = load_halves(a + 4 * step);
-#pragma unroll
-        for (int j = 0; j < 4; ++j) sums[j] = {fma_lane(sums[j].low, column(low, j), x, j), fma_lane(sums[j].high, column(high, j), x, j)};
+        BENCH_UNROLL for (int j = 0; j < 4; ++j) sums[j] = {fma_lane(sums[j].low, column(low, j), x, j), fma_lane(sums[j].high, column(high, j), x, j)};
       }
     }
     return plus(plus(sums[0], sums[1]), plus(sums[2], sums[3]));

@@ -7,6 +7,7 @@
 //   Floats, Sums                          8 floats and 8 int32, one a row of a block
 //   kTokens, kBlocks<W>, kFloatTokens     tokens and row blocks of a prefill tile; 16 floats tile with kFloatTokens
 //   kStepBytes<W>                         bytes that one step (8 rows x 4 columns) takes unpacked
+//   kValues<W>                            optional: the dots take code - offset for the code, and nothing is left to be taken off
 //   unpack<W>(codes, blocks, out)         `blocks` x 32 columns of a row block
 //   dot<W, A>(w, blocks, a, stride, sums) sums[block][token] += expanded code * q, w[block] unpacked
 //   dot_packed<W, A>(codes, blocks, a, sums)                     the same for one block of packed codes and one token
@@ -81,10 +82,16 @@ struct Operands {
   bool group_scales() const { return a.scales_stride > 1; }
 };
 
+template <class Isa, int W>
+constexpr bool takes_values() {
+  if constexpr (requires { Isa::template kValues<W>; }) return Isa::template kValues<W>;
+  return false;
+}
+
 // What a group's sums start from: codes are the values plus an offset, so the offset times the sum of the activations is too much.
 template <class Isa, int W>
 inline typename Isa::Sums first_sums(Operands o, int m, int g) {
-  return Isa::same(-offset(W) * o.a.sums[m * o.a.sums_stride + g]);
+  return Isa::same(takes_values<Isa, W>() ? 0 : -offset(W) * o.a.sums[m * o.a.sums_stride + g]);
 }
 
 // f + sums of one group, as FORMAT.md rounds it.

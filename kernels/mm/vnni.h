@@ -45,7 +45,7 @@ struct Vnni : Avx2Base {
   static BENCH_INLINE void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     __m256i chains[4] = {sums};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-      prefetch(codes, kColumns * stored_bits(W));
+      prefetch<W>(codes);
         BENCH_UNROLL
         for (int step = 0; step < kSteps; ++step)
         chains[step % 4] = Dot::add(chains[step % 4], codes_of<W>(codes, step), broadcast4(a + 4 * step));

@@ -56,3 +56,22 @@ Error Memory::allocate(uint64_t bytes, bool huge, const char* what) {
   madvise(data_, size_, huge ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);  // a wish: kernels without huge pages refuse it
   return {};
 }
+
+double Memory::huge_share() const {
+  FILE* file = fopen("/proc/self/smaps", "re");
+  if (!file) return -1;
+  const uintptr_t begin = reinterpret_cast<uintptr_t>(data_), end = begin + size_;
+  char line[512];
+  unsigned long long from, to, kib, huge = 0;
+  bool inside = false, told = false;
+  while (fgets(line, sizeof line, file)) {
+    if (sscanf(line, "%llx-%llx ", &from, &to) == 2) {
+      inside = from < end && begin < to;
+    } else if (inside && sscanf(line, "AnonHugePages: %llu kB", &kib) == 1) {
+      huge += kib * 1024;
+      told = true;
+    }
+  }
+  fclose(file);
+  return told ? std::min(1.0, static_cast<double>(huge) / static_cast<double>(size_)) : -1;
+}

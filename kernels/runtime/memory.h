@@ -23,6 +23,8 @@ class Memory {
 
   // Zeroed bytes, aligned to a page, in pages of the base size unless `huge`; `memory` when refused.
   Error allocate(uint64_t bytes, bool huge, const char* what);
+  // The share of it, 0 to 1, that the kernel keeps in huge pages now; -1 when it does not tell.
+  double huge_share() const;
   uint8_t* data() const { return data_; }
 
  private:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from reports.figures import allocation, energy, kernels, latency, pareto, prediction, sessions, sustained
+from reports.figures import allocation, energy, kernels, latency, pareto, prediction, roofline, sessions, sustained
 from reports.figures.base import Chart
 
 FIGURES: Mapping[str, Mapping[str, Chart]] = {
@@ -90,6 +90,15 @@ FIGURES: Mapping[str, Mapping[str, Chart]] = {
         ),
     },
     "kernels": {
+        "roofline": Chart(
+            "Roofline",
+            "Each product under what the device does at best, measured in the same run. Slanted lines: reading memory"
+            " and caches (dashed: in pages of the other size). Level lines: arithmetic, by instruction set. Reading is"
+            " limited by the smallest level that holds the whole model.",
+            roofline.roofline,
+            needs={"kernels": ("n", "k", "m", "gops", "gbps"), "limits": ("value",)},
+            wide=True,
+        ),
         "kernel-latency": Chart(
             "Time per call",
             "One panel per number of tokens M; whiskers are 95 % intervals over launches.",

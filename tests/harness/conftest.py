@@ -55,6 +55,9 @@ elif command == "mm":
         factor = int(slow.read_text()) if slow.exists() else 1
         say(type="mm", scheme=scheme, variant="fake", n=n, k=k, m=int(m), footprint_bytes=0, threads=1, calls=10,
             weight_bytes=n * k, ns=[factor * (1000 + i) for i in range(5)])
+elif command == "peak":
+    say(type="peak", what="read", isa="fake", loop="1 stream", level="memory", bytes=1 << 26, pages="huge",
+        huge_share=1.0, threads=1, work=8000, begin_ns=1, end_ns=2, ns=[1000, 800])
 elif command == "llm":
     say(type="llm", phase="prefill", tokens=128, threads=1, first_ns=2000, ns=[1000, 1001])
     say(type="llm", phase="decode", tokens=64, threads=1, first_ns=2000, ns=[1000, 1001])

@@ -21,6 +21,7 @@ from harness.probes import PROBES
 from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
 from harness.probes.latency import is_sustained, llm_job, mm_job, sustained_job
+from harness.probes.peak import peak_job
 from harness.probes.power import energy_job, idle_job
 from harness.verdict import judge
 
@@ -38,6 +39,7 @@ JOBS: dict[str, tuple[Job, str]] = {
     "info": (Job(DEVICE, "info"), "info"),
     "spin": (Job(DEVICE, "spin", params={"cpu": 0}), "spin"),
     "mm": (mm_job(DEVICE, "a", ["w8a8:256x256:16", "w4a8g128:256x256:1"], iterations=3), "mm"),
+    "peak": (peak_job(DEVICE, "a", ms=1, cpus=[0]), "peak"),
     "llm": (llm_job(DEVICE, "a", "m", prefill=16, decode=8, iterations=3), "llm"),
     "accuracy": (accuracy_job(DEVICE, "a", "m", "t", "r", window=16), "score"),
     "energy": (
@@ -91,6 +93,7 @@ def test_the_name_of_a_probe_is_its_key() -> None:
             "/d/agent mm --case w8a8:256x256:16 --case w4a8g128:256x256:1 --cold --iterations 3 --min-ns 1000000 "
             "--threads 1",
         ),
+        ("peak", "/d/agent peak --ms 1 --threads 1 --cpus 0"),
         ("llm", "/d/agent llm --model /d/model --prefill 16 --decode 8 --iterations 3 --threads 1"),
         (
             "accuracy",
@@ -112,6 +115,36 @@ def test_the_command_line_is_that_of_the_protocol(probe: str, line: str) -> None
     job = JOBS[probe][0]
     paths = {role: path for role, path in PATHS.items() if role == "agent" or role in job.artifacts}
     assert PROBES[probe].argv(job, paths) == line.split()
+
+
+def test_huge_pages_are_asked_for_and_kept_in_what_was_measured(golden: Golden) -> None:
+    base = JOBS["mm"][0]
+    huge = mm_job(DEVICE, "a", base.params["cases"], iterations=3, pages="huge")
+    assert "--pages huge" in " ".join(PROBES["mm"].argv(huge, PATHS))
+    assert "--pages" not in PROBES["mm"].argv(base, PATHS)
+    lines = golden("mm")
+    for number in range(1, len(lines) - 1):
+        lines = edited(lines, number, pages="huge", huge_share=0.5)
+    for measurement in PROBES["mm"].parse(huge, lines):
+        assert (measurement.subject["pages"], measurement.context["huge_share"]) == ("huge", 0.5)
+
+
+def test_a_limit_is_a_rate_of_every_piece(golden: Golden) -> None:
+    lines = {
+        (line["what"], line["isa"], line["level"], line["pages"], line["loop"]): line
+        for line in records(golden("peak"))
+    }
+    for measurement in parse("peak", golden("peak")):
+        told = measurement.subject | measurement.context
+        line = lines[tuple(told.get(name) for name in ("what", "isa", "level", "pages", "loop"))]
+        assert measurement.launches == (tuple(line["work"] / ns for ns in line["ns"]),)
+        assert measurement.unit == ("GB/s" if line["what"] == "read" else "GOP/s")
+
+
+def test_a_device_that_does_not_say_how_it_reads_memory_has_no_limits(golden: Golden) -> None:
+    lines = [line for line in golden("peak") if '"memory"' not in line]
+    with pytest.raises(InfrastructureError, match="how fast memory is read"):
+        parse("peak", lines)
 
 
 def test_a_long_launch_is_another_job_and_tells_the_agent_how_long() -> None:
@@ -215,6 +248,13 @@ def test_each_error_code_has_its_meaning_and_keeps_the_message(
         ("mm", 1, {"calls": None}, "calls"),
         ("mm", 1, {"scheme": "x" * 300}, "scheme"),
         ("mm", 1, {"scheme": "w2a8"}, "answered"),
+        ("mm", 1, {"pages": "large"}, "pages"),
+        ("mm", 1, {"huge_share": 1.5}, "huge_share"),
+        ("peak", 1, {"what": "fp64"}, "what"),
+        ("peak", 1, {"level": "L0"}, "level"),
+        ("peak", 1, {"work": 0}, "work"),
+        ("peak", 1, {"ns": [0]}, "ns.0"),
+        ("peak", 1, {"loop": "vpmaddubsw vpaddw"}, "twice"),
         ("llm", 1, {"phase": "decode"}, "expected"),
         ("llm", 1, {"tokens": -1}, "tokens"),
         ("accuracy", 1, {"logprob": [-1.0, -2.0]}, "same length"),

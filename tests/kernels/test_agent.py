@@ -36,6 +36,7 @@ def keys(value: Any) -> Any:
         ("info",),
         ("spin", "--ms", 1),
         ("mm", "--case", "w4a8g128:256x256:1", *QUICK),
+        ("peak", "--ms", 1),
         ("llm", "--model", MODEL, "--prefill", 4, "--decode", 2, "--iterations", 1),
         ("score", "--model", MODEL, "--tokens", TOKENS, "--window", 16, "--reference", GOLDEN / "model.reference"),
     ],
@@ -51,7 +52,7 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ((), "usage", "info, spin, idle, mm, llm, score or lease"),
+        ((), "usage", "info, spin, idle, mm, peak, llm, score or lease"),
         (("lmm",), "usage", "unknown subcommand 'lmm'"),
         (("info", "--rot", "x"), "usage", "unknown option '--rot'"),
         (("info", "--root"), "usage", "--root needs a value"),
@@ -66,10 +67,14 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
         (("mm", "--case", "w4a8:8x32:1", "--variant", "mm_w4a8_fastest"), "usage", "agent info"),
         (("mm", "--case", "w4a8:8x32:1", "--variant", "mm_w2a8_1x8x4_scalar"), "usage", "does not multiply w4a8"),
         (("mm", "--case", "w4a8:8x32:1", "--warm", "--cold"), "usage", "exclude"),
+        (("mm", "--case", "w4a8:8x32:1", "--calls", "0"), "usage", "expected an integer"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0,0"), "usage", "distinct"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0-999999"), "usage", "CPU numbers"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0", "--threads", "2"), "usage", "2 threads on 1 cpus"),
         (("mm", "--case", "w4a8:8x32:1", "--footprint", 1 << 40), "memory", "MiB are available"),
+        (("mm", "--case", "w4a8:8x32:1", "--pages", "large"), "usage", "expected huge or base"),
+        (("peak", "--ms", "0"), "usage", "from 1 to 60000"),
+        (("peak", "--watch", "/x"), "usage", "unknown option"),
         (("llm",), "usage", "--model"),
         (("llm", "--model", MODEL, "--prefill", "1e9"), "usage", "expected an integer"),
         (("llm", "--model", MODEL, "--prefill", "99999999999999999999"), "usage", "expected an integer"),
@@ -94,10 +99,10 @@ def test_a_wrong_command_line_gets_its_code_and_says_what_was_expected(
     assert answer.results == []
 
 
-WORDS = ["info", "spin", "idle", "mm", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus",
-         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--prefill",
-         "--decode", "--warm", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1", "fp16:9x7:2",
-         "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
+WORDS = ["info", "spin", "idle", "mm", "peak", "llm", "score", "--model", "--tokens", "--window", "--case", "--cpus",
+         "--threads", "--watch", "--watch-run", "--watch-cpu", "--ms", "--iterations", "--min-ns", "--calls",
+         "--prefill", "--decode", "--warm", "--pages", "--root", "0", "1", "2", "-1", "1e9", "0-1", "", "w4a8:8x32:1",
+         "fp16:9x7:2", "w2a8g64:::", "w4a8:8x", str(MODEL), str(TOKENS), "/"]  # fmt: skip
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -277,6 +282,10 @@ class TestMm:
         assert agent(*case, "--footprint", 1 << 20).results[0]["footprint_bytes"] == 1 << 20
         assert agent(*case, "--warm").results[0]["footprint_bytes"] == 64 * 64 // 2 + 64 * 2
 
+    def test_with_calls_a_batch_is_so_many_products(self, agent: Any) -> None:
+        (timed,) = agent("mm", "--case", "w4a8:64x64:1", "--calls", 3, "--iterations", 2, "--warm").results
+        assert (timed["calls"], len(timed["ns"])) == (3, 2)
+
     def test_threads_follow_the_list_of_cpus(self, agent: Any) -> None:
         cpus = sorted(os.sched_getaffinity(0))[:2]
         (result,) = agent("mm", "--case", "w4a8:256x64:2", "--cpus", ",".join(map(str, cpus)), *QUICK).results
@@ -285,3 +294,62 @@ class TestMm:
     def test_more_threads_than_rows_is_fine(self, agent: Any) -> None:
         (result,) = agent("mm", "--case", "w4a8:8x32:3", "--case", "fp16:1x1:1", "--threads", 8, *QUICK).results[:1]
         assert result["threads"] == 8
+
+    def test_weights_are_in_huge_pages_when_asked_and_the_kernel_gives_them(self, agent: Any) -> None:
+        case = ("mm", "--case", "w4a8:64x64:1", "--footprint", 8 << 20, *QUICK)
+        base, huge = (agent(*case, "--pages", pages).results[0] for pages in ("base", "huge"))
+        assert (base["pages"], huge["pages"]) == ("base", "huge")
+        if "never" in huge_pages_setting() or huge["huge_share"] is None:
+            pytest.skip("this kernel has no transparent huge pages")
+        assert base["huge_share"] == 0
+        assert huge["huge_share"] > 0.5
+
+
+def huge_pages_setting() -> str:
+    """`always`, `madvise` or `never`."""
+    setting = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    found = re.search(r"\[(\w+)\]", setting.read_text(encoding="utf-8")) if setting.exists() else None
+    return found[1] if found else "never"
+
+
+def rate(line: dict[str, Any]) -> float:
+    """10^9 operations or bytes a second of the fastest piece."""
+    return float(line["work"] / min(line["ns"]))
+
+
+@pytest.fixture(scope="module")
+def lines(agent: Any) -> list[dict[str, Any]]:
+    """What `agent peak` found on this machine."""
+    return list(agent("peak", "--ms", 200).results)
+
+
+class TestPeak:
+    def test_every_instruction_set_that_runs_here_is_measured_and_no_other(self, agent: Any, lines: Any) -> None:
+        features = set(agent("info").results[0]["features"])
+        needs = {"avx2": {"avx2", "fma"}, "avxvnni": {"avxvnni"}, "avx512vnni": {"avx512vnni", "avx512bw"}}
+        assert {line["isa"] for line in lines if line["what"] == "int8"} == {
+            isa for isa, needed in needs.items() if needed <= features
+        }
+
+    def test_memory_is_read_from_both_kinds_of_pages_and_a_cache_is_faster(self, lines: Any) -> None:
+        reads = {(line["level"], line["pages"]): rate(line) for line in lines if line["what"] == "read"}
+        assert {("memory", "base"), ("memory", "huge")} <= set(reads)
+        if ("L1", "huge") in reads:
+            assert reads["L1", "huge"] > max(reads["memory", "base"], reads["memory", "huge"])
+
+    def test_no_loop_beats_what_the_clock_allows(self, agent: Any, lines: Any) -> None:
+        """Else the compiler left some of it out: no core does more than 4 vector multiplications a cycle."""
+        ghz = max(agent("spin", "--ms", 20).results[0]["mhz"] for _ in range(3)) / 1e3
+        lanes = {("int8", "avx2"): 64, ("int8", "avxvnni"): 64, ("int8", "avx512vnni"): 128,
+                 ("fp32", "avx2"): 16, ("fp32", "avx512vnni"): 32}  # fmt: skip
+        for line in lines:
+            if line["what"] != "read":
+                assert 0 < rate(line) < 4 * 1.5 * ghz * lanes[line["what"], line["isa"]], line["loop"]
+
+    @pytest.mark.parametrize(
+        ("cpu", "isas"),
+        [("cortex-a72", {"neon"}), ("cortex-a76", {"neon", "dotprod"}), ("max", {"neon", "dotprod", "i8mm"})],
+    )
+    def test_an_arm_cpu_is_asked_for_what_it_has(self, arm_agent: Any, cpu: str, isas: set[str]) -> None:
+        results = arm_agent(cpu)("peak", "--ms", 1).results
+        assert {line["isa"] for line in results} == isas

@@ -639,7 +639,7 @@ class TestLaunches:
         assert answer.error["code"] == "usage"
         assert "FENCE:PATH" in answer.error["message"]
 
-    @pytest.mark.parametrize("command", ["mm", "llm", "score", "spin", "idle"])
+    @pytest.mark.parametrize("command", ["mm", "peak", "llm", "score", "spin", "idle"])
     def test_every_launch_asks_first(self, agent: Any, command: str) -> None:
         assert agent(command, env=os.environ | {"BENCH_LEASE": "?"}).error["message"].startswith("BENCH_LEASE")
 

@@ -96,9 +96,27 @@ def _kernels() -> pd.DataFrame:
                         "n": n, "k": k, "m": m,
                         "latency_us": us, "low_us": us * 0.98, "high_us": us * 1.03, "launches": 5, "iterations": 200,
                         "gops": 2e-3 * m * n * k / us, "gbps": 1e-3 * n * k * BITS[scheme] / 8 / us,
+                        "footprint_bytes": 2_621_440 * BITS[scheme] / 8,
                     }
                 )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+def _limits() -> pd.DataFrame:
+    rows = [
+        # what, isa, loop, level, pages, set_bytes, huge_share, value
+        ("read", "neon", "4 streams", "memory", "base", 64 << 20, 0.0, 14.2),
+        ("read", "neon", "4 streams, prefetch 512", "memory", "huge", 64 << 20, 1.0, 15.9),
+        ("read", "neon", "2 streams", "L3", "huge", 1 << 20, 1.0, 22.0),
+        ("read", "neon", "1 stream", "L2", "huge", 1 << 18, 1.0, 41.0),
+        ("read", "neon", "1 stream", "L1", "huge", 1 << 15, 1.0, 76.0),
+        ("int8", "neon", "smull sadalp", "registers", "", 0, np.nan, 38.0),
+        ("int8", "neon", "smlal", "registers", "", 0, np.nan, 76.0),
+        ("int8", "dotprod", "sdot", "registers", "", 0, np.nan, 153.0),
+        ("fp32", "neon", "fmla", "registers", "", 0, np.nan, 38.0),
+    ]
+    columns = ["what", "isa", "loop", "level", "pages", "set_bytes", "huge_share", "value"]
+    return pd.DataFrame(rows, columns=columns).assign(threads=1, launches=3, pieces=120)
 
 
 def _sensitivity() -> pd.DataFrame:
@@ -274,6 +292,7 @@ def tables() -> dict[str, pd.DataFrame]:
         "device": pd.DataFrame({"fact": list(facts), "value": list(facts.values())}),
         "models": models,
         "kernels": kernels,
+        "limits": _limits(),
         "layers": _layers(sensitivity),
         "sensitivity": sensitivity,
         "pareto": _pareto(models),

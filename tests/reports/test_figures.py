@@ -231,3 +231,38 @@ def test_what_is_lacking_is_said_in_words(tables: Tables) -> None:
     assert chart.lack(empty) == "the table “models” is missing or empty"
     tables["models"]["bytes"] = np.nan
     assert chart.lack(read(tables)) == "no row of the table “models” has decode_tps and bytes"
+
+
+def _roofs(tables: Tables) -> dict[str, dict]:  # type: ignore[type-arg]  # plotly JSON
+    return {trace["name"]: trace for trace in _chart("roofline", tables)["data"] if trace["mode"] == "lines"}
+
+
+def test_the_roofs_are_what_was_measured(tables: Tables) -> None:
+    """Reading: a constant ratio, in the faster pages. Arithmetic: level, the fastest loop of each instruction set."""
+    roofs = _roofs(tables)
+    memory = roofs["memory 15.9 GB/s"]
+    assert [y / x for x, y in zip(memory["x"], memory["y"], strict=True)] == pytest.approx([15.9, 15.9])
+    assert roofs["14.2 GB/s in pages of the other size"]["line"]["dash"] == "dash"
+    assert roofs["int8 dotprod 153"]["y"] == [153, 153]
+    assert roofs["int8 neon 76.0"]["y"] == [76, 76]
+    assert roofs["fp32 38.0"]["y"] == [38, 38]
+
+
+def test_every_product_is_told_its_share_of_the_roof_that_limits_it(tables: Tables) -> None:
+    figure = _chart("roofline", tables)
+    tables["limits"]["value"] *= 2
+    halved = _chart("roofline", tables)
+    told = [text for trace in figure["data"] for text in trace.get("customdata", ())]
+    assert len(told) == len(tables["kernels"])
+    assert any("of what reading" in text for text in told) and any("of what int8 dotprod" in text for text in told)
+    assert all("fp32" in text or "reading" in text for text in told if text.startswith("<b>fp16"))
+    (share,), (half,) = (
+        [int(t.split("<br>")[-1].split(" %")[0]) for t in texts if "<b>w8a8" in t and "N 768, K 256, M 128" in t]
+        for texts in (told, [text for trace in halved["data"] for text in trace.get("customdata", ())])
+    )
+    assert share == pytest.approx(2 * half, abs=1)
+
+
+def test_a_run_whose_limits_are_unknown_has_no_roofline(tables: Tables) -> None:
+    tables["limits"] = tables["limits"][tables["limits"]["what"] == "read"]
+    assert CHARTS["roofline"].figure(read(tables)) is None

@@ -22,6 +22,7 @@ COMMANDS = {
     "spin": ["spin", "--cpu", "0", "--ms", "20"],
     "idle": ["idle", "--ms", "50", *WATCH],
     "mm": ["mm", "--case", "w4a8g128:256x256:1", "--case", "w8a8:256x256:16", "--iterations", "3"],
+    "peak": ["peak", "--ms", "1", "--cpus", "0"],
     "llm": LLM,
     "watch": [*LLM, "--signature", *WATCH, "--watch-period-ns", "500000000"],
     "score": [*SCORE, "--reference", REFERENCE],
