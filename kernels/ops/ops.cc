@@ -6,9 +6,9 @@
 #include "base/cpu.h"
 #include "ops/attention.h"
 
-#define OPS(DO)                                                                                                            \
-  DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16)      \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp)
+#define OPS(DO)                                                                                                       \
+  DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16) \
+  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -63,6 +63,12 @@ size_t attention_scratch(int head_size) { return kTable.attention_scratch(head_s
 void attention(const Queries& queries, const KvHead& head, float* scratch) { kTable.attention(queries, head, scratch); }
 
 double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, count); }
+
+void log2_codes(const float* probabilities, int count, uint8_t* codes) { kTable.log2_codes(probabilities, count, codes); }
+
+void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out) {
+  kTable.log2_attend(codes, values, positions, head_size, out);
+}
 
 void rope_table(int positions, int head_size, float base, float* cosine, float* sine) {
   const int pairs = head_size / 2;

@@ -16,4 +16,5 @@ namespace ops_avx2 {
 #include "ops/silu.inc"
 #include "ops/softmax.inc"
 #include "ops/attention.inc"
+#include "ops/log2_attention.inc"
 }  // namespace ops_avx2

@@ -243,6 +243,33 @@ void test_kv_cache() {
   }
 }
 
+void test_log2_codes() {
+  std::vector<float> p = {1, 0.75f, 0.70710677f, 0.7071068f, 0.5f, 0.0625f, 0x1p-15f, 0x1p-16f, 0x1p-149f, 0};
+  for (float each = 1; each > 1e-5f; each *= 0.9973f) p.push_back(each);
+  std::vector<uint8_t> codes(p.size());
+  log2_codes(p.data(), static_cast<int>(p.size()), codes.data());
+  bool ok = true;
+  for (size_t i = 0; i < p.size(); ++i) ok = ok && codes[i] == (p[i] > 0 ? fmin(15, rint(-log2(double{p[i]}))) : 15);
+  check(ok, "log2_codes rounds the binary logarithm, and stops at 15");
+}
+
+void test_log2_attend() {
+  constexpr int positions = 37, size = 19;
+  std::vector<uint8_t> codes;
+  std::vector<int16_t> values;
+  for (const float each : numbers(positions, 12)) codes.push_back(static_cast<uint8_t>((each + 2) * 4));
+  for (const float each : numbers(positions * size, 13)) values.push_back(static_cast<int16_t>(each * 16384));
+  std::vector<int32_t> out(size);
+  log2_attend(codes.data(), values.data(), positions, size, out.data());
+  bool ok = true;
+  for (int d = 0; d < size; ++d) {
+    double sum = 0;
+    for (int t = 0; t < positions; ++t) sum += floor(ldexp(values[t * size + d], -codes[t]));
+    ok = ok && out[d] == sum;
+  }
+  check(ok, "log2_attend adds shifted values exactly");
+}
+
 }  // namespace
 
 int main() {
@@ -256,6 +283,8 @@ int main() {
   test_quantize();
   test_elementwise();
   test_kv_cache();
+  test_log2_codes();
+  test_log2_attend();
   printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }

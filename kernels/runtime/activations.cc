@@ -1,6 +1,8 @@
 // Packs activations and multiplies them.
 #include "runtime/activations.h"
 
+#include <algorithm>
+
 #include "ops/ops.h"
 
 namespace {
@@ -27,17 +29,18 @@ struct Layout {
   size_t halves, codes, scales, sums, end;  // offsets; the rows are at 0
 };
 
-// One linear, the row blocks of one member of the team.
+// One linear, the stored blocks of rows of one member of the team.
 void multiply_share(const Linear& linear, const MmActivations& input, int tokens, float* y, size_t stride, Range blocks) {
-  const int first = blocks.begin * kRowBlock;
-  const int end = blocks.end * kRowBlock < linear.padded_rows() ? blocks.end * kRowBlock : linear.padded_rows();
+  const int first = blocks.begin * linear.stored_rows();
+  const int end = std::min(blocks.end * linear.stored_rows(), linear.padded_rows());
   if (first >= end) return;
   const bool is_float = linear.scheme.is_float();
   const int k = linear.padded_columns();
   const MmShape shape = {tokens, end - first, is_float ? linear.columns : k, is_float ? linear.columns : linear.group()};
   MmWeights weights = linear.weights;
   weights.codes += weights.codes_stride * size_t(is_float ? first : blocks.begin);
-  if (weights.scales) weights.scales += weights.scales_stride * size_t(blocks.begin);
+  if (weights.scales) weights.scales += weights.scales_stride * size_t(first / kRowBlock);
+  weights.first_row = first;
   const MmOutput output = {y + first, stride};
   (tokens > 1 ? linear.prefill : linear.decode)->kernel(&shape, &weights, &input, &output);
 }
@@ -122,7 +125,7 @@ void multiply(Pool* pool, Activations* activations, int count, const Linear* con
     for (next = first + 1; next < count && Activations::share_form(*linears[first], *linears[next]);) ++next;
     pool->run([&](int member) {
       for (int i = first; i < next; ++i) {
-        const int blocks = (linears[i]->padded_rows() + kRowBlock - 1) / kRowBlock;
+        const int blocks = (linears[i]->padded_rows() + linears[i]->stored_rows() - 1) / linears[i]->stored_rows();
         multiply_share(*linears[i], input, activations->tokens(), y[i], strides[i], pool->share(blocks, member));
       }
     });
