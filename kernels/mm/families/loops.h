@@ -18,7 +18,7 @@
 
 namespace {
 
-constexpr int kStripBlocks = 16;   // of 32 columns
+constexpr int kStripBlocks = 32;   // of 32 columns
 constexpr int kChunkRows = 1024;   // f_ and sums_ of a token are 4 KiB each
 constexpr int kChunkTokens = 4;
 
