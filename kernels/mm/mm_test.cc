@@ -1,7 +1,7 @@
 // Every variant against the reference, on shapes and values chosen to break them.
 //
-//   mm_test [--expect scalar,avx2 [--every N]]     exit 0 when all agree and exactly these instruction sets can run here (default: at least scalar
-//                                      and the architecture's first)
+//   mm_test [--expect scalar,avx2 [--every N]]   exit 0 when all agree and exactly these instruction sets can run here (default: at
+//                                                least scalar and the architecture's first), on every N-th case
 //   mm_test --pack BITS N K [FAMILY]   codes, one byte each, from standard input; the packed layout, or a family's, on standard output
 #include "mm/mm.h"
 
