@@ -13,6 +13,8 @@
 #include "agent/watch.h"
 #include "base/clock.h"
 #include "base/random.h"
+#include "mm/families/example.h"
+#include "mm/families/families.h"
 #include "runtime/activations.h"
 #include "runtime/memory.h"
 
@@ -31,11 +33,16 @@ struct Timed {  // a case and what was measured of it
   Linear linear;
   uint64_t scales_offset = 0;  // bytes from the codes
   uint64_t piece = 0;          // bytes of codes and scales, in whole cache lines
+  std::vector<MmExample> extras;  // other operands of the variant's family, taken in turn
+  size_t next_extra = 0;
   int64_t calls = 1;
   std::vector<int64_t> ns;
   int64_t begin_ns = 0, end_ns = 0;  // of the first and of the last batch
   int64_t total_ns = 0;
 
+  uint64_t weight_bytes() const {
+    return linear.weight_bytes() + (extras.empty() ? 0 : extras.front().bytes - extras.front().unread);
+  }
   const MmVariant& variant() const { return *(wanted.m > 1 ? linear.prefill : linear.decode); }
 };
 
@@ -64,6 +71,12 @@ Error check_variant(const std::string& name, const MmCase& wanted) {
     if (!mm_multiplies(variant, wanted.scheme.weight(), wanted.scheme.activation_bits)) {
       return error(ErrorCode::kUsage, "variant %s does not multiply %s", variant->name, wanted.scheme.word().c_str());
     }
+    if (variant->family == &mm_family_trip && wanted.scheme.group) {
+      return error(ErrorCode::kUsage, "variant %s has one scale a row: %s, expected w4a8", variant->name, wanted.scheme.word().c_str());
+    }
+    if (variant->family->needs_extra && wanted.scheme.activation_groups) {
+      return error(ErrorCode::kUsage, "variant %s has one scale a token: %s", variant->name, wanted.scheme.word().c_str());
+    }
     if (mm_runnable(variant)) return {};
     return error(ErrorCode::kUnsupported, "this CPU lacks a feature that variant %s uses", variant->name);
   }
@@ -86,6 +99,7 @@ class Bench {
   void time_all(std::vector<Timed*> order);
   std::vector<Timed*> unfinished();
   void fill();
+  void add_extras(Timed* timed);
 
   const MmOptions& options_;
   Watch watch_;
@@ -113,7 +127,7 @@ Error Bench::prepare() {
     timed.linear.rows = wanted.n;
     timed.linear.columns = wanted.k;
     if (Error failed = timed.linear.find_kernels(options_.variant.empty() ? nullptr : options_.variant.c_str())) return failed;
-    const uint64_t codes = wanted.scheme.is_float() ? 0 : mm_codes_bytes(wanted.scheme.weight(), wanted.n, wanted.k);
+    const uint64_t codes = timed.linear.codes_bytes();
     timed.scales_offset = round_to_line(codes);
     timed.piece = round_to_line(timed.scales_offset + timed.linear.weight_bytes() - codes);
     piece = std::max(piece, timed.piece);
@@ -126,13 +140,17 @@ Error Bench::prepare() {
   // The room for the largest piece beyond the footprint: a piece that does not fit at the end is not used, the rest still exceeds it.
   ring_size_ = piece + (options_.warm ? 0 : round_to_line(footprint_));
 
+  for (Timed& timed : cases_) {
+    if (timed.variant().family->needs_extra) add_extras(&timed);
+  }
+
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
-  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns);
+  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns, pool_.size());
   const uint64_t bytes = ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float);
-  if (Error failed = memory_.allocate(bytes, options_.huge, "the cases")) return failed;
+  if (Error failed = memory_.allocate(bytes, options_.pages.huge, "the cases")) return failed;  // as llm has its weights in
   ring_ = memory_.data();
   x_ = reinterpret_cast<float*>(ring_ + ring_size_);
-  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns);
+  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns, pool_.size());
   y_ = reinterpret_cast<float*>(ring_ + ring_size_ + round_to_line(inputs) + round_to_line(packed));
   fill();
   for (uint64_t i = 0; i < inputs / sizeof(float); ++i) x_[i] = static_cast<float>(next_random(&state_) >> 40) * 0x1p-23f - 1.0f;
@@ -148,16 +166,27 @@ void Bench::fill() {
   }
 }
 
+// As many as pieces fit in the ring, so that they are as cold as the codes; a few for small cases, whose extras stay in the caches.
+void Bench::add_extras(Timed* timed) {
+  constexpr uint64_t kMost = 64;
+  const uint64_t pieces = options_.warm ? 1 : std::clamp<uint64_t>(ring_size_ / timed->piece, 1, kMost);
+  const Linear& linear = timed->linear;
+  for (uint64_t i = 0; i < pieces; ++i) {
+    timed->extras.emplace_back(*timed->variant().family, linear.padded_rows(), linear.padded_columns(), linear.group(), options_.seed + i);
+  }
+}
+
 void Bench::multiply_next(Timed* timed) {
   if (options_.warm || cursor_ + timed->piece > ring_size_) cursor_ = 0;
   uint8_t* codes = ring_ + cursor_;
   cursor_ += timed->piece;
   Linear& linear = timed->linear;
+  if (!timed->extras.empty()) linear.weights.extra = &timed->extras[timed->next_extra++ % timed->extras.size()].extra;
   linear.set_weights(codes, linear.scheme.is_float() ? nullptr : reinterpret_cast<uint16_t*>(codes + timed->scales_offset));
-  activations_.set_input(x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k);
+  activations_.set_input({x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k});
   const Linear* one = &linear;
   const size_t stride = size_t(round_up(timed->wanted.n, kRowBlock));
-  multiply(&pool_, &activations_, timed->wanted.m, 1, &one, &y_, &stride);
+  multiply(&pool_, &activations_, 1, &one, &y_, &stride);
 }
 
 int64_t Bench::time_batch(Timed* timed, int64_t calls, int64_t* begin_ns) {
@@ -231,9 +260,9 @@ void Bench::report() {
     mm.key("scheme").value(timed.wanted.scheme.word()).key("variant").value(timed.variant().name);
     mm.key("n").value(timed.wanted.n).key("k").value(timed.wanted.k).key("m").value(timed.wanted.m);
     mm.key("footprint_bytes").value(options_.warm ? timed.piece : std::max(footprint_, timed.piece));
-    mm.key("pages").value(options_.huge ? "huge" : "base").key("huge_share");
+    mm.key("pages").value(options_.pages.huge ? "huge" : "base").key("huge_share");
     huge < 0 ? mm.null() : mm.value(huge);
-    mm.key("threads").value(pool_.size()).key("calls").value(timed.calls).key("weight_bytes").value(timed.linear.weight_bytes());
+    mm.key("threads").value(pool_.size()).key("calls").value(timed.calls).key("weight_bytes").value(timed.weight_bytes());
     mm.key("begin_ns").value(timed.begin_ns).key("end_ns").value(timed.end_ns);
     mm.key("ns").begin('[');
     for (const int64_t ns : timed.ns) mm.value(ns);
@@ -262,8 +291,6 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->warm = true;
     } else if (arguments->is("--footprint")) {
       options->footprint = arguments->integer(1, int64_t{1} << 40);
-    } else if (arguments->is("--pages")) {
-      options->huge = arguments->huge_pages();
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
     } else if (arguments->is("--calls")) {
@@ -274,7 +301,7 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->min_ms = arguments->integer(0, kMaxMs);
     } else if (arguments->is("--seed")) {
       options->seed = static_cast<uint64_t>(arguments->integer(0, INT64_MAX));
-    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
+    } else if (!options->pages.take(arguments) && !options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }

@@ -1,6 +1,9 @@
 # Compiler flags of one instruction set: exactly the features that cpu.cc's kIsas demands of the CPU at run time.
 set(ISAS_x86_64 avx2 avxvnni avx512vnni)
 set(ISAS_aarch64 neon dotprod i8mm)
+# Those that the published families (mm/families) are written for.
+set(FAMILY_ISAS_x86_64 avx2)
+set(FAMILY_ISAS_aarch64 neon)
 set(ISA_FLAGS_avx2 -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_avxvnni -mavxvnni -mavx2 -mfma -mf16c)
 set(ISA_FLAGS_avx512vnni -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c)
@@ -16,3 +19,4 @@ else()
   message(FATAL_ERROR "CMAKE_SYSTEM_PROCESSOR is '${CMAKE_SYSTEM_PROCESSOR}', expected x86_64 or aarch64")
 endif()
 set(BENCH_ISAS ${ISAS_${BENCH_ARCH}})
+set(BENCH_FAMILY_ISAS ${FAMILY_ISAS_${BENCH_ARCH}})

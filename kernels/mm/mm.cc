@@ -4,18 +4,26 @@
 #include <string.h>
 
 #include "base/cpu.h"
+#include "mm/families/families.h"
 
 extern "C" {
 #define MM_VARIANT(isa, name, weight, activation_bits, tile_m) \
   void name(const MmShape*, const MmWeights*, const MmActivations*, const MmOutput*);
+#define MM_FAMILY(isa, family, name, weight, activation_bits) MM_VARIANT(isa, name, weight, activation_bits, 1)
 #include "mm/variants.inc"
+#include "mm/families/families.inc"
 #undef MM_VARIANT
+#undef MM_FAMILY
 
 const MmVariant kMmVariants[] = {
-#define MM_VARIANT(isa, name, weight, activation_bits, tile_m) {#name, #isa, weight, activation_bits, tile_m, name},
+#define MM_VARIANT(isa, name, weight, activation_bits, tile_m) \
+  {#name, #isa, weight, activation_bits, tile_m, name, weight == 16 ? &mm_family_rows : &mm_family_packed},
+#define MM_FAMILY(isa, family, name, weight, activation_bits) {#name, #isa, weight, activation_bits, 1, name, &mm_family_##family},
 #include "mm/variants.inc"
+#include "mm/families/families.inc"
 #undef MM_VARIANT
-    {nullptr, nullptr, 0, 0, 0, nullptr},
+#undef MM_FAMILY
+    {nullptr, nullptr, 0, 0, 0, nullptr, nullptr},
 };
 }
 
@@ -33,6 +41,7 @@ extern "C" const MmVariant* mm_find(int weight, int activation_bits, int m, cons
       if (strcmp(v->name, name) == 0) return v;
       continue;
     }
+    if (!v->family->by_default) continue;
     if ((v->tile_m > 1) == (m > 1)) return v;
     if (!any_tile) any_tile = v;
   }

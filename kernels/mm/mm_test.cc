@@ -1,8 +1,8 @@
 // Every variant against the reference, on shapes and values chosen to break them.
 //
-//   mm_test [--expect scalar,avx2]     exit 0 when all agree and exactly these instruction sets can run here (default: at least scalar
-//                                      and the architecture's first)
-//   mm_test --pack BITS N K            codes, one byte each, from standard input; the packed layout on standard output
+//   mm_test [--expect scalar,avx2 [--every N]]   exit 0 when all agree and exactly these instruction sets can run here (default: at
+//                                                least scalar and the architecture's first), on every N-th case
+//   mm_test --pack BITS N K [FAMILY]   codes, one byte each, from standard input; the packed layout, or a family's, on standard output
 #include "mm/mm.h"
 
 #include <math.h>
@@ -17,6 +17,8 @@
 #include <vector>
 
 #include "base/half.h"
+#include "mm/families/example.h"
+#include "mm/families/families.h"
 
 namespace {
 
@@ -52,15 +54,21 @@ struct Case {
   }
 };
 
+int every = 1;  // of so many cases one is tried
+
 // Odd row counts, columns that need padding, last groups that are shorter, groups long enough to overflow a 16-bit sum.
-std::vector<Case> cases() {
+std::vector<Case> cases(const std::vector<int>& tokens) {
   const int shapes[][3] = {{8, 32, 32},   {1, 32, 0},    {13, 64, 32},  {24, 96, 64},   {8, 96, 96},   {9, 128, 128}, {16, 172, 64},
                            {8, 172, 0},   {8, 256, 128}, {31, 256, 96}, {16, 128, 256}, {8, 544, 0},   {8, 1120, 512}, {24, 2080, 0}, {8, 2080, 1536}};
   const Fill fills[][2] = {{Fill::kLowest, Fill::kHighest}, {Fill::kHighest, Fill::kHighest}, {Fill::kHighest, Fill::kLowest}, {Fill::kRandom, Fill::kRandom}};
   std::vector<Case> all;
+  int counted = 0;
   for (auto& [n, k, group] : shapes)
-    for (int m : {1, 2, 3, 4, 5, 17})
-      for (auto& [codes, activations] : fills) all.push_back({n, k, group, m, codes, activations});
+    for (int m : tokens) {
+      if (k > 2000 && m != tokens.back()) continue;  // several strips: the others would only take longer
+      for (auto& [codes, activations] : fills)
+        if (counted++ % every == 0) all.push_back({n, k, group, m, codes, activations});
+    }
   return all;
 }
 
@@ -81,6 +89,7 @@ struct Problem {
   MmShape shape;
   MmWeights weights;
   MmActivations activations;
+  int columns;                        // of the plain codes
   std::vector<uint8_t> plain, codes;  // as written, and packed
   std::vector<uint16_t> scales, half_weights, half_activations;
   std::vector<int8_t> q;
@@ -90,6 +99,7 @@ struct Problem {
   Problem(const Scheme& scheme, const Case& c) {
     Random random{0x9e3779b97f4a7c15};
     shape = {c.m, c.n_padded(), c.k_padded(), c.group_or_k()};
+    columns = c.k;
     scheme.weight == 16 ? make_half_weights(c, random) : make_packed_weights(scheme.weight, c, random);
     make_activations(scheme, c, random);
     if (scheme.activation_bits == 16) measure(scheme.weight, c);
@@ -184,11 +194,34 @@ struct Problem {
   size_t y_stride() const { return shape.n + 5; }
 
   template <class Product>
-  std::vector<float> product(Product run) const {
+  std::vector<float> product(Product run, const MmWeights& of) const {
     std::vector<float> y(shape.m * y_stride(), kUntouched);
     const MmOutput output = {y.data(), y_stride()};
-    run(&shape, &weights, &activations, &output);
+    run(&shape, &of, &activations, &output);
     return y;
+  }
+
+  std::vector<float> product(const MmVariant& variant) const {
+    if (variant.family->by_default) return product(variant.kernel, weights);
+    return product(variant.kernel, stored(*variant.family, variant.weight).weights);
+  }
+
+  struct Stored {
+    std::vector<uint8_t> codes;
+    MmWeights weights;
+  };
+
+  // The same codes as a family stores them, with room between its blocks.
+  Stored stored(const MmFamily& family, int weight) const {
+    const int n = (int)(plain.size() / columns), blocks = (n + family.rows - 1) / family.rows;
+    const size_t block = family.codes_bytes(weight, family.rows, columns), stride = block + 64;
+    std::vector<uint8_t> packed(family.codes_bytes(weight, n, columns));
+    family.pack(weight, n, columns, plain.data(), packed.data());
+    Stored s = {std::vector<uint8_t>(blocks * stride, 0xa5), weights};
+    for (int b = 0; b < blocks; ++b) memcpy(&s.codes[b * stride], &packed[b * block], block);
+    s.weights.codes = s.codes.data();
+    s.weights.codes_stride = stride;
+    return s;
   }
 
   bool agrees(const std::vector<float>& got, const std::vector<float>& want) const {
@@ -202,13 +235,47 @@ struct Problem {
   }
 };
 
-void check_scheme(const Scheme& scheme) {
-  for (const Case& c : cases()) {
+void in_two_calls(MmKernel kernel, const MmShape* s, const MmWeights* w, const MmActivations* a, const MmOutput* y) {
+  const int first = s->n / 16 * 8;
+  MmShape upper = *s, lower = *s;
+  upper.n = first;
+  lower.n -= first;
+  MmWeights rest = *w;
+  rest.codes += first / 8 * w->codes_stride;
+  rest.scales += first / 8 * w->scales_stride;
+  rest.first_row = first;
+  const MmOutput below = {y->data + first, y->stride};
+  kernel(&upper, w, a, y);
+  kernel(&lower, &rest, a, &below);
+}
+
+void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 3, 4, 5, 17}) {
+  for (const Case& c : cases(tokens)) {
     const Problem problem(scheme, c);
-    const auto want = problem.product([&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); });
+    const auto reference = [&](auto... operands) { mm_reference(scheme.weight, scheme.activation_bits, operands...); };
+    const auto want = problem.product(reference, problem.weights);
     for (const MmVariant* v = kMmVariants; v->name; ++v) {
-      if (!mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
-      expect(problem.agrees(problem.product(v->kernel), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
+      if (!v->family->by_default && c.m != 1 && c.m != 5) continue;  // families take tokens in fours
+      if (v->family->needs_extra || !mm_multiplies(v, scheme.weight, scheme.activation_bits) || !mm_runnable(v)) continue;
+      expect(problem.agrees(problem.product(*v), want), v->name + (" equals the reference: " + scheme.text()) + " " + c.text());
+    }
+  }
+}
+
+// Families whose weights mean something else, against their own reference; as two calls too, as threads share the rows.
+void check_family(const MmFamily* family, const Scheme& scheme) {
+  for (const Case& c : cases(family == &mm_family_trip ? std::vector<int>{1, 34} : std::vector<int>{1, 5})) {
+    if (family == &mm_family_trip && c.group) continue;
+    const Problem problem(scheme, c);
+    const MmExample example(*family, problem.shape.n, problem.shape.k, problem.shape.group, 42);
+    auto weights = problem.weights;
+    weights.extra = &example.extra;
+    const auto want = problem.product([&](auto... operands) { mm_reference_extra(family, operands...); }, weights);
+    for (const MmVariant* v = kMmVariants; v->name; ++v) {
+      if (v->family != family || !mm_runnable(v)) continue;
+      expect(problem.agrees(problem.product(v->kernel, weights), want), v->name + (" equals its reference: " + scheme.text()) + " " + c.text());
+      const auto halves = problem.product([&](auto... operands) { in_two_calls(v->kernel, operands...); }, weights);
+      expect(problem.agrees(halves, want), v->name + (" equals its reference in two calls: " + scheme.text()) + " " + c.text());
     }
   }
 }
@@ -264,17 +331,23 @@ std::string join(const std::set<std::string>& words) {
   return list;
 }
 
-int pack_standard_input(int bits, int n, int k) {
-  if (bits < 1 || bits > 8 || n < 1 || k < 1) {
-    fprintf(stderr, "mm_test --pack: expected bits 1..8, n and k of at least 1\n");
+const MmFamily* family_called(const std::string& name) {
+  for (const MmFamily* const* family = kMmFamilies; *family; ++family)
+    if ((*family)->pack && name == (*family)->name) return *family;
+  return nullptr;
+}
+
+int pack_standard_input(const MmFamily* family, int bits, int n, int k) {
+  if (!family || bits < 1 || bits > 8 || n < 1 || k < 1) {
+    fprintf(stderr, "mm_test --pack: expected bits 1..8, n and k of at least 1, a family with a layout\n");
     return 2;
   }
-  std::vector<uint8_t> codes((size_t)n * k), packed(mm_codes_bytes(bits, n, k));
+  std::vector<uint8_t> codes((size_t)n * k), packed(family->codes_bytes(bits, n, k));
   if (fread(codes.data(), 1, codes.size(), stdin) != codes.size()) {
     fprintf(stderr, "mm_test --pack: expected %zu bytes on standard input\n", codes.size());
     return 2;
   }
-  mm_pack(bits, n, k, codes.data(), packed.data());
+  family->pack(bits, n, k, codes.data(), packed.data());
   return fwrite(packed.data(), 1, packed.size(), stdout) == packed.size() ? 0 : 1;
 }
 
@@ -295,10 +368,19 @@ int run_tests(const std::set<std::string>& expected, bool exactly) {
   check_find();
   for (int weight = 1; weight <= MM_TERNARY; ++weight) {
     for (int activation_bits : {8, 16}) check_scheme({weight, activation_bits, false});
-    check_scheme({weight, 8, true});
+    check_scheme({weight, 8, true}, {1, 5});
   }
-  for (int activation_bits = 2; activation_bits < 8; ++activation_bits) check_scheme({4, activation_bits, activation_bits == 4});
+  for (int activation_bits = 2; activation_bits < 8; ++activation_bits) {
+    check_scheme({4, activation_bits, activation_bits == 4}, {1, 5});
+    for (int weight = 1; weight <= MM_TERNARY; ++weight)
+      if (weight != 4) check_scheme({weight, activation_bits, false}, {5});
+  }
   check_scheme({16, 16, false});
+  for (const MmFamily* const* family = kMmFamilies; *family; ++family) {
+    if (!(*family)->needs_extra) continue;
+    for (int activation_bits : {4, 8}) check_family(*family, {4, activation_bits, false});
+    if (*family == &mm_family_codebook || *family == &mm_family_rowsplit) check_family(*family, {4, 8, true});
+  }
   printf("%s: %d passed, %d failed\n", join(run).c_str(), passed, failed);
   return failed ? 1 : 0;
 }
@@ -306,9 +388,11 @@ int run_tests(const std::set<std::string>& expected, bool exactly) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  if (argc == 5 && !strcmp(argv[1], "--pack")) return pack_standard_input(atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
-  if (argc == 3 && !strcmp(argv[1], "--expect")) return run_tests(split(argv[2]), true);
+  if ((argc == 5 || argc == 6) && !strcmp(argv[1], "--pack"))
+    return pack_standard_input(family_called(argc == 6 ? argv[5] : "packed"), atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
+  if (argc == 5 && !strcmp(argv[3], "--every")) every = std::max(atoi(argv[4]), 1);
+  if ((argc == 3 || argc == 5) && !strcmp(argv[1], "--expect")) return run_tests(split(argv[2]), true);
   if (argc == 1) return run_tests(kLeast, false);
-  fprintf(stderr, "usage: mm_test [--expect isa,isa] | mm_test --pack BITS N K\n");
+  fprintf(stderr, "usage: mm_test [--expect isa,isa [--every N]] | mm_test --pack BITS N K [FAMILY]\n");
   return 2;
 }

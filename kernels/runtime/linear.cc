@@ -1,9 +1,14 @@
 // Strides and kernels of a linear.
 #include "runtime/linear.h"
 
+size_t Linear::codes_bytes() const {
+  if (scheme.is_float()) return 0;
+  return decode ? decode->family->codes_bytes(scheme.weight(), rows, columns) : mm_codes_bytes(scheme.weight(), rows, columns);
+}
+
 size_t Linear::weight_bytes() const {
   if (scheme.is_float()) return size_t(rows) * columns * sizeof(uint16_t);
-  return mm_codes_bytes(scheme.weight(), rows, columns) + mm_scales_count(rows, columns, group()) * sizeof(uint16_t);
+  return codes_bytes() + mm_scales_count(rows, columns, group()) * sizeof(uint16_t);
 }
 
 void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
@@ -15,7 +20,8 @@ void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
     return;
   }
   const int groups = (padded_columns() + group() - 1) / group();
-  weights.codes_stride = size_t(padded_columns()) * scheme.weight_bits;  // 8 rows of `bits` bits are `bits` bytes a column
+  weights.codes_stride = decode ? decode->family->codes_bytes(scheme.weight(), stored_rows(), columns)
+                                : mm_codes_bytes(scheme.weight(), kRowBlock, columns);
   weights.scales_stride = size_t(groups) * kRowBlock;
 }
 

@@ -21,15 +21,20 @@ struct Linear {
   int columns = 0;  // K, inputs
   MmWeights weights{};
   const MmVariant* decode = nullptr;   // for one token
-  const MmVariant* prefill = nullptr;  // for more
+  const MmVariant* prefill = nullptr;  // for more, of the same family
+
+  // Rows that are stored together: where one thread may take over from another.
+  int stored_rows() const { return decode ? decode->family->rows : kRowBlock; }
 
   // What a product writes per token: packed rows are padded to whole blocks.
   int padded_rows() const { return scheme.is_float() ? rows : round_up(rows, kRowBlock); }
   int padded_columns() const { return round_up(columns, kColumnBlock); }
   int group() const { return scheme.group ? scheme.group : padded_columns(); }
+  size_t codes_bytes() const;
   size_t weight_bytes() const;
 
-  // Points `weights` at codes and scales in the layout of FORMAT.md section 2; `scales` is null for fp16.
+  // Points `weights` at codes and scales in the layout of FORMAT.md section 2, or of the family of a kernel found before; `scales` is
+  // null for fp16.
   void set_weights(const uint8_t* codes, const uint16_t* scales);
 
   // Chooses the best variants that this CPU runs, or the one called `name`; `unsupported` when there is none.
