@@ -31,7 +31,8 @@ struct DotprodDecode : NeonFloats {
     Chains planes[3] = {};
     if (kOnePlane) planes[0].at[0] = sums;
     for (int b = 0; b < blocks; ++b, codes += kColumns * kBits, a += kColumns)
-      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) add_planes<kBits, kOnePlane || W == 1 ? 2 : 1>(codes, step, vld1q_s8(a + step / 4 * 16), planes);
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step)
+        add_planes<kBits, kOnePlane || W == 1 ? 2 : 1>(codes, step, vld1q_s8(a + step / 4 * 16), planes);
     const Sums total = joined<kBits>(planes, same(0));
     sums = kOnePlane ? total : plus(sums, times_power<lowest_bit(W)>(total));
   }
@@ -64,7 +65,9 @@ struct DotprodDecode : NeonFloats {
     return Width == 1 ? Sums{vnegq_s32(both.low), vnegq_s32(both.high)} : both;
   }
 
-  static int32x4_t by_place(int32x4_t ones, int32x4_t fours, int32x4_t sixteens) { return vsraq_n_s32(vsraq_n_s32(ones, fours, 2), sixteens, 4); }
+  static int32x4_t by_place(int32x4_t ones, int32x4_t fours, int32x4_t sixteens) {
+    return vsraq_n_s32(vsraq_n_s32(ones, fours, 2), sixteens, 4);
+  }
 
   template <int Bits>
   static Sums joined(const Chains* planes, Sums upper) {
@@ -103,7 +106,8 @@ struct DotprodPrefill : NeonFloats {
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t) x[t] = vld1q_s8(a + t * stride);
       BENCH_UNROLL for (int step = 0; step < 4; ++step, codes += kColumns) {
         const int8x16_t low = vld1q_s8(codes), high = vld1q_s8(codes + kHalf);
-        BENCH_UNROLL for (int t = 0; t < Tokens; ++t) sums[0][t] = {add_dot(sums[0][t].low, low, x[t], step), add_dot(sums[0][t].high, high, x[t], step)};
+        BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
+          sums[0][t] = {add_dot(sums[0][t].low, low, x[t], step), add_dot(sums[0][t].high, high, x[t], step)};
       }
     }
   }

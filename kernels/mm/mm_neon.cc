@@ -18,7 +18,9 @@ inline int8x16_t factors_of(const uint8_t* codes, int step) {
 
 // sums + what the factors came to, as sums of expanded codes.
 template <int W>
-inline int32x4_t plus_factors(int32x4_t sums, int32x4_t factors) { return W == 1 ? vmlaq_n_s32(sums, factors, -2) : vaddq_s32(sums, factors); }
+inline int32x4_t plus_factors(int32x4_t sums, int32x4_t factors) {
+  return W == 1 ? vmlaq_n_s32(sums, factors, -2) : vaddq_s32(sums, factors);
+}
 
 // 4 activations for every row; the lane must be a constant: after unrolling it is, and the switch is gone.
 inline int8x16_t broadcast4(int8x16_t a, int step) {
@@ -153,7 +155,8 @@ struct NeonPrefill : NeonFloats {
     } else {
       BENCH_UNROLL for (int half = 0; half < 2; ++half)
         BENCH_UNROLL for (int r = 0; r < kPassRows; ++r)
-          BENCH_UNROLL for (int t = 0; t < Tokens; ++t) wide[r][t] = plus_products(wide[r][t], vld1q_s8(w + 64 * half + 16 * r), vld1q_s8(a + t * stride + 16 * half));
+          BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
+            wide[r][t] = plus_products(wide[r][t], vld1q_s8(w + 64 * half + 16 * r), vld1q_s8(a + t * stride + 16 * half));
     }
   }
 
