@@ -97,7 +97,7 @@ def test_without_a_list_the_first_instruction_set_of_the_architecture_must_run(b
     qemu = shutil.which("qemu-x86_64-static")
     if qemu is None:
         pytest.fail("qemu-x86_64-static is missing: sudo apt-get install qemu-user-static")
-    command = [qemu, "-cpu", "Nehalem", build_preset("x86_64-linux") / "mm" / "mm_test"]
+    command: list[str | Path] = [qemu, "-cpu", "Nehalem", build_preset("x86_64-linux") / "mm" / "mm_test"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.returncode == 1
     assert "instruction sets that run here are scalar, expected avx2,scalar" in done.stderr
