@@ -2,6 +2,7 @@
 # make test    install what the tests need, then lint, type-check and test
 # make lab     tests of faults, verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
 # make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
+# make benchmark  our kernels beside those of other libraries (harness/README.md, Peers): half an hour on a quiet machine
 # make install the virtual environment alone
 
 PYTHON ?= python3
@@ -17,11 +18,14 @@ TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromiu
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
 	xz-utils debian-archive-keyring qemu-user llvm-19
 
-.PHONY: bench test lab lab-full install lint clean
+.PHONY: bench benchmark test lab lab-full install lint clean
 
 bench: $(VENV)/.installed
 	$(BIN)/bench build
 	$(BIN)/bench --device local
+
+benchmark: $(VENV)/.installed-peers
+	$(BIN)/bench kernels --peers --bits 2,3,4,5,6,8,16 --shape 4096x4096 --m 1 --m 128 --launches 8
 
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
@@ -57,6 +61,12 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 
 $(VENV)/.installed-test: $(VENV)/.installed
 	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# llama.cpp is compiled for this machine, as whoever wants it fast would have it.
+$(VENV)/.installed-peers: $(VENV)/.installed
+	.ci/apt-install g++
+	CMAKE_ARGS=-DGGML_NATIVE=ON $(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[peers]'
 	touch $@
 
 clean:

@@ -36,13 +36,19 @@ class CostTable:
 
     @classmethod
     def of(cls, stored: Iterable[StoredMeasurement]) -> "CostTable":
-        """From the `latency` measurements of the probe mm, but for the golden kernel: it asks about the device."""
-        operators = [
-            _operator(s.measurement)
-            for s in stored
-            if s.job.probe == "mm" and s.measurement.metric == "latency" and not is_golden(s.job)
+        """From the `latency` measurements of the probe mm, but for the golden kernel: it asks about the device.
+
+        Of several kernels for one operator the agent's own choice counts: models run with no other.
+        """
+        timed = [
+            s for s in stored if s.job.probe == "mm" and s.measurement.metric == "latency" and not is_golden(s.job)
         ]
+        operators = [_operator(s.measurement) for s in sorted(timed, key=lambda s: "variant" not in s.job.params)]
         return cls({(o.scheme, o.n, o.k, o.m): o for o in operators})
+
+    def updated(self, newer: "CostTable") -> "CostTable":
+        """With what another run measured in place of its own."""
+        return CostTable({**self.operators, **newer.operators})
 
     def knows(self, scheme: str, shapes: Iterable[Shape], lengths: Iterable[int]) -> bool:
         """Whether every product of a model under this scheme was measured."""

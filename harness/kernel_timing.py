@@ -1,45 +1,25 @@
 """Kernel timing: single products on one device, and what energy they take, recorded as a run of its own."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from devices.device import Device
-from harness.campaign import bench_version, git_commit, open_store
 from harness.consumption import consumption
 from harness.costs import CostTable, Operator
-from harness.hold import holder_name
 from harness.job import Job
+from harness.kernel_cases import Products
 from harness.measurement import Measurement
 from harness.peaks import Limit, limits_of
-from harness.probes.latency import mm_job
-from harness.probes.peak import peak_job
+from harness.product_run import ProductRun
 from harness.progress import Progress
-from harness.records import record_device
-from harness.scheduler import DeviceWork, run_jobs
-from harness.session_protocol import Rules
-from harness.station import Station, open_station
+from harness.station import Station
 from harness.stats.launches import Estimate, estimate
 from harness.store import StoredMeasurement
-from harness.summary import publish
 from harness.verdict import NOT_KNOWN, judge
 
 ENERGY_MS = 2000
 """The shortest window of a launch whose energy is measured; a slow sensor gets a longer one."""
-
-
-@dataclass(frozen=True)
-class Products:
-    """What to time: cases `SCHEME:NxK:M`, and how; with `energy` also what each takes."""
-
-    cases: tuple[str, ...]
-    memory: Literal["cold", "warm"] = "cold"
-    variant: str | None = None
-    threads: int = 1
-    launches: int = 6
-    energy: bool = False
-    pages: Literal["base", "huge"] = "base"
 
 
 @dataclass(frozen=True)
@@ -78,59 +58,22 @@ class Timing:
 
 def time_products(device: Device, products: Products, out: Path, command: str, progress: Progress) -> Timing:
     """One product for each case; raises the error of the job when the device cannot do it."""
-    store = open_store(out)
-    with progress.step(f"{device.name}: facts and agent") as advance:
-        station = open_station(device, advance, store, holder_name("bench kernels"))
-    run_id = store.begin_run(device.name, command, {"cases": list(products.cases)}, git_commit(), bench_version())
-    record_device(
-        store, run_id, station.identity, station.name, station.agent.sha256, station.facts, station.agent.made_from
-    )
-    timing = _timing(station, products, products.cases, run_id)
-    powered = _powered(station, products, run_id)
-    peak = peak_job(station.identity, station.agent.sha256, threads=products.threads, cpus=station.cpus)
-    peak = replace(peak, params={**peak.params, "run": run_id})
-    with progress.step("products") as advance:
-        outcomes = run_jobs(
-            [DeviceWork(device, (timing, peak, *powered.values()))],
-            store,
-            run_id,
-            [station.agent],
-            progress=lambda event: advance(event.done, event.total, event.message),
-            rules=Rules(),
-        )
-    publish(store, run_id)
+    run = ProductRun.begin(device, products, out, command, progress)
+    timing = run.timing()
+    powered = _powered(run)
     # Times are there though energy may have failed.
-    failed = next((one.error for one in outcomes if one.job.key == timing.key and one.error), None)
-    store.end_run(run_id, "failed" if any(one.error for one in outcomes) else "finished")
-    if failed:
-        raise failed
-    stored = store.measurements(run_id=run_id)
+    stored = run.ask([timing, run.limits(), *powered.values()], needed=timing)
     operators = CostTable.of(one for one in stored if one.job.key == timing.key).operators.values()
-    return Timing(
-        [Product(one, _consumed(one, stored, station, powered) if products.energy else None) for one in operators],
-        limits_of(stored),
-    )
+    found = [
+        Product(one, _consumed(one, stored, run.station, powered) if products.energy else None) for one in operators
+    ]
+    return Timing(found, limits_of(stored))
 
 
-def _timing(station: Station, products: Products, cases: Sequence[str], run_id: str) -> Job:
-    job = mm_job(
-        station.identity,
-        station.agent.sha256,
-        cases,
-        footprint=products.memory,
-        threads=products.threads,
-        cpus=station.cpus,
-        variant=products.variant,
-        pages=products.pages,
-        launches=products.launches,
-    )
-    return replace(job, params={**job.params, "run": run_id})
-
-
-def _powered(station: Station, products: Products, run_id: str) -> dict[str, Job]:
+def _powered(run: ProductRun) -> dict[str, Job]:
     """Job by case: cases that take turns in one window would have no energy of their own."""
-    cases = products.cases if products.energy else ()
-    jobs = {case: station.powered(_timing(station, products, [case], run_id), ENERGY_MS) for case in cases}
+    cases = run.products.cases if run.products.energy else ()
+    jobs = {case: run.station.powered(run.timing([case]), ENERGY_MS) for case in cases}
     return {case: job for case, job in jobs.items() if job is not None}
 
 

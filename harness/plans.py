@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from harness.allocate.export import read
 from harness.errors import UsageError
-from quantizers.plan import Plan
+from quantizers.plan import OUTPUT, Plan
 from quantizers.scheme import Scheme
 
 
@@ -19,6 +20,11 @@ def chosen_plan(path: Path) -> Plan:
     if isinstance(data, dict) and "groups" in data:
         return plan_of(read(path).layers)
     return Plan.load(path)
+
+
+def with_head(plan: Plan, scheme: str) -> Plan:
+    """The plan with this scheme for the output layer."""
+    return replace(plan, layers={**plan.layers, OUTPUT: Scheme.parse(scheme)})
 
 
 def plan_of(layers: Mapping[str, str]) -> Plan:

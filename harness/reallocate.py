@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from harness.allocate import solve
 from harness.allocate.export import AllocationFile
 from harness.campaign import suite_of
-from harness.costs import phase_ms
+from harness.costs import CostTable, phase_ms
 from harness.errors import UsageError
 from harness.predict import Deployed, Predictor
 from harness.records import ModelRecord
 from harness.stats.windows import mean_over_windows
 from harness.store import Run, Store
 from harness.suite import Suite
-from harness.tables import View
+from harness.tables import View, device_names
 
 
-def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str]) -> AllocationFile:
-    """The best plan for the device within the budgets (or those of the run, when none are given)."""
+def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str], costs: Run | None = None) -> AllocationFile:
+    """The best plan for the device within the budgets (or those of the run, when none are given).
+
+    Products cost what `costs` measured of them, a run of `bench kernels` on the same device; the others what `run` did.
+    """
     suite = suite_of(run)
     if budgets:
         suite = type(suite).model_validate(suite.model_dump() | {"budgets": tuple(budgets)})
@@ -30,11 +33,30 @@ def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str]) -> A
             f"run {run.run_id} measured no model on {device}, so nothing can be predicted; run `bench` again"
         )
     _check_references(suite, [model.label for model in uniform])
-    predictor = Predictor.of(view.costs, view.shapes, suite.prefill, view.sensitivity, uniform, allocated)
+    known = view.costs if costs is None else view.costs.updated(_costs_of(store, costs, view, suite))
+    predictor = Predictor.of(known, view.shapes, suite.prefill, view.sensitivity, uniform, allocated)
     problem = predictor.problem(suite)
     return AllocationFile.of(
         problem, solve(problem), hashes={"model": run.config["source"], "agent": view.record.agent}
     )
+
+
+def _costs_of(store: Store, run: Run, view: View, suite: Suite) -> CostTable:
+    """Raises UsageError where it says nothing about this device as the other run used it."""
+    if view.record.name not in device_names(store, run.run_id):
+        raise UsageError(f"--costs {run.run_id}: it did not measure {view.record.name}")
+    other = View(store, run, view.record.name)
+    if dict(other.record.identity) != dict(view.record.identity):
+        raise UsageError(
+            f"--costs {run.run_id}: {view.record.name} was another device then: system, clocks or placement"
+        )
+    like = [one for one in other.measured if one.job.params.get("threads") == suite.threads]
+    found = CostTable.of(like)
+    wanted = {(*shape, m) for shape in view.shapes.values() for m in suite.lengths}
+    if not any((n, k, m) in wanted for _, n, k, m in found.operators):
+        shapes = ", ".join(f"{n}x{k}:{m}" for n, k, m in sorted(wanted))
+        raise UsageError(f"--costs {run.run_id}: no product of this model with {suite.threads} threads: {shapes}")
+    return found
 
 
 def _check_references(suite: Suite, measured: Sequence[str]) -> None:

@@ -56,7 +56,8 @@ class DeviceWork:
     device: Device
     jobs: tuple[Job, ...]
     paired: bool = False
-    """Two jobs are asked in blocks A B B A or B A A B, so that launch 2i and 2i + 1 of both belong together."""
+    """All jobs take turns, whatever their probes. Two are asked in blocks A B B A or B A A B, so that launch 2i and
+    2i + 1 of both belong together."""
 
 
 @dataclass(frozen=True)

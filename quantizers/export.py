@@ -21,7 +21,7 @@ from quantizers.atomic import atomic
 from quantizers.errors import FormatError
 from quantizers.ggml import ROTARY_KINDS, file_order, ggml_name, hugging_face_name, rotary_heads, to_halves, to_pairs
 from quantizers.models import LINEAR_KINDS, head_dim
-from quantizers.plan import Plan
+from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import (
     QuantizedWeight,
     group_count,
@@ -201,7 +201,10 @@ def _plan(tensors: Mapping[str, QuantizedWeight | Tensor]) -> Plan:
     }
     words = list(layers.values())
     default = max(sorted(set(words)), key=words.count)
-    return Plan(default, {name: scheme for name, scheme in layers.items() if scheme != default})
+    output = tensors.get(OUTPUT)
+    if isinstance(output, QuantizedWeight):
+        layers[OUTPUT] = output.scheme
+    return Plan(default, {name: scheme for name, scheme in layers.items() if scheme != default or name == OUTPUT})
 
 
 def _same(one: QuantizedWeight | Tensor, other: QuantizedWeight | Tensor) -> bool:

@@ -1,6 +1,6 @@
 """Plan: which scheme every linear layer of a model gets. JSON on disk.
 
-{"version": 1, "default": "w4a8g128", "layers": {"model.layers.0.mlp.down_proj": "w8a8g128"}}
+{"version": 1, "default": "w4a8g128", "layers": {"model.layers.0.mlp.down_proj": "w8a8g128", "lm_head": "w8a8"}}
 """
 
 import json
@@ -11,9 +11,11 @@ from typing import Any
 
 from quantizers.errors import PlanError as PlanError
 from quantizers.errors import SchemeError
-from quantizers.scheme import Scheme
+from quantizers.scheme import FP16, Scheme
 
 PLAN_VERSION = 1
+OUTPUT = "lm_head"
+"""The output layer. It is fp16 unless a plan names it: the default is for the linears of the blocks."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,12 @@ class Plan:
     layers: Mapping[str, Scheme] = field(default_factory=dict)
 
     def scheme_of(self, layer: str) -> Scheme:
-        return self.layers.get(layer, self.default)
+        return self.layers.get(layer, FP16 if layer == OUTPUT else self.default)
 
     def to_json(self) -> str:
         """The canonical text: sorted, so that equal plans are equal bytes."""
-        layers = {name: str(scheme) for name, scheme in sorted(self.layers.items()) if scheme != self.default}
+        default = Plan(self.default)
+        layers = {name: str(own) for name, own in sorted(self.layers.items()) if own != default.scheme_of(name)}
         return json.dumps({"version": PLAN_VERSION, "default": str(self.default), "layers": layers}, indent=1) + "\n"
 
     @classmethod

@@ -16,8 +16,9 @@ from quantizers import primitives
 from quantizers.blocks import observe
 from quantizers.blocks.round import Rounder
 from quantizers.errors import PlanError, nearest
+from quantizers.kv_cache import simulate_cache
 from quantizers.models import LoadedModel, blocks, linears
-from quantizers.plan import Plan
+from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import QuantizedWeight
 from quantizers.recipes import Recipe
 
@@ -29,8 +30,8 @@ Progress = Callable[[int, int, str], None]
 class QuantizedModel:
     """Weights by Hugging Face module name (`model.embed_tokens`, `model.layers.0.mlp.down_proj`, ...).
 
-    A linear is a QuantizedWeight or, under `fp16`, an fp16 tensor [N, K]. Embedding and untied output are fp16, norms
-    fp32.
+    A linear is a QuantizedWeight or, under `fp16`, an fp16 tensor [N, K]. The embedding is fp16, norms are fp32. The
+    output is fp16 too and absent when tied, unless the plan names it: then it is a QuantizedWeight of its own.
     """
 
     tensors: Mapping[str, QuantizedWeight | Tensor]
@@ -39,7 +40,7 @@ class QuantizedModel:
     source: LoadedModel
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does.
+        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -49,12 +50,13 @@ class QuantizedModel:
         model = copy.deepcopy(self.source.model)
         outputs = linears(model)
         for name, tensor in self.tensors.items():
-            if name in outputs or name == "lm_head":
+            if name in outputs or name == OUTPUT:
                 model.set_submodule(name, SimulatedLinear(tensor))
             else:
                 model.get_submodule(name).weight.data.copy_(tensor)
-        if "lm_head" not in self.tensors:
+        if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors["model.embed_tokens"])
+        simulate_cache(model)
         return model
 
 
@@ -76,7 +78,7 @@ def quantize(
 
     Raises PlanError for layers that the model lacks. The loaded model is not modified.
     """
-    check_plan(plan, linears(loaded.model))
+    check_plan(plan, {**linears(loaded.model), OUTPUT: loaded.model.lm_head})
     if "calibration" in recipe.needs and calibration is None:
         raise ValueError(f"recipe {recipe.name} needs calibration tokens")
     model = copy.deepcopy(loaded.model)
@@ -84,6 +86,8 @@ def quantize(
         assert calibration is not None
         transform.apply(model, calibration)
     rounded = _round_all(model, recipe.rounder, plan, calibration, progress or silent)
+    if not plan.scheme_of(OUTPUT).is_float:
+        rounded[OUTPUT] = primitives.quantize(model.lm_head.weight.detach(), plan.scheme_of(OUTPUT))
     return QuantizedModel({**_unrounded(model, set(rounded)), **rounded}, plan, recipe, loaded)
 
 

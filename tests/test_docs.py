@@ -9,6 +9,7 @@ import typer.main
 
 import devices.families
 import devices.transport
+import harness.peers
 import harness.probes
 from harness.cli import app
 from quantizers.recipes import RECIPES
@@ -31,6 +32,11 @@ def test_every_recipe_is_in_the_quantizers_readme(recipe: str) -> None:
 @pytest.mark.parametrize("probe", sorted(harness.probes.PROBES))
 def test_every_probe_is_in_the_harness_readme(probe: str) -> None:
     assert f"`{probe}`" in README["harness"]
+
+
+@pytest.mark.parametrize("peer", sorted(harness.peers.PEERS))
+def test_every_peer_is_in_the_harness_readme(peer: str) -> None:
+    assert f"`{peer}`" in README["harness"]
 
 
 @pytest.mark.parametrize("name", sorted({**devices.families.FAMILIES, **devices.transport.TRANSPORTS}))

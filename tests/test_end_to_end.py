@@ -6,6 +6,7 @@ nobody answers. Numbers that depend on the machine are never asserted.
 
 import json
 import os
+import re
 import shutil
 import signal
 import sqlite3
@@ -211,6 +212,31 @@ def test_another_budget_needs_no_device(finished: Any, bench: Bench, workplace: 
     assert ended.json["predicted"]["bytes"] <= ended.json["budgets"]["bytes"]
     assert sum(len(group["layers"]) for group in ended.json["groups"]) == LAYERS
     assert json.loads((workplace / "a.json").read_text()) == ended.json
+
+
+def test_products_timed_later_can_take_the_place_of_those_of_the_run(finished: Any, bench: Bench) -> None:
+    words = ["--shape", "256x128", "--m", "1", "--m", "8", "--scheme", "w4a8g128", "--launches", "1"]
+    slow = costs_of(bench("kernels", *words, "--variant", "mm_w4a8_1x8x4_scalar"))
+    before = bench("allocate", finished["run_id"], "--json")
+    after = bench("allocate", finished["run_id"], "--costs", slow, "--json")
+    assert after.status == 0, after.err
+    assert after.json["predicted"] != before.json["predicted"]
+
+
+def test_products_of_other_shapes_or_of_no_run_are_exit_2(finished: Any, bench: Bench) -> None:
+    other = costs_of(bench("kernels", "w4a8g128:8x32:1", "--launches", "1"))
+    ended = bench("allocate", finished["run_id"], "--costs", other)
+    assert ended.status == 2
+    assert "no product of this model with 1 threads: " in ended.err
+    assert bench("allocate", finished["run_id"], "--costs", "none").status == 2
+
+
+def costs_of(ended: Ended) -> str:
+    """The run that `bench kernels` says it stored."""
+    assert ended.status == 0, ended.err
+    found = re.search(r"allocate --costs (\S+)`", ended.err)
+    assert found, ended.err
+    return found[1]
 
 
 def test_a_budget_out_of_reach_is_exit_5_with_what_could_be_had(finished: Any, bench: Bench) -> None:

@@ -1,7 +1,8 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
 Commands live beside this file: run (measuring), ab (two models in turns), lab (devices), trust (host keys), health,
-calibrate (batteries), tune, virtual (boards), make (agents, models, plans), simulate, results, trend (many runs).
+calibrate (batteries), tune, virtual (boards), make (agents, models, plans), kernels (products), simulate, results,
+trend (many runs).
 """
 
 import json
@@ -11,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import ab, calibrate, health, lab, make, results, run, simulate, trend, trust, tune, virtual
+from harness.cli import ab, calibrate, health, kernels, lab, make, results, run, simulate, trend, trust, tune, virtual
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -33,7 +34,7 @@ app.command("health")(health.health)
 app.command("calibrate")(calibrate.calibrate)
 app.command("build")(make.build)
 app.command("quantize")(make.quantize)
-app.command("kernels")(make.kernels)
+app.command("kernels")(kernels.kernels)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)

@@ -1,17 +1,12 @@
-"""What the bench makes: `bench build`, `quantize`, `kernels`, `allocate`, `recipes`."""
+"""What the bench makes: `bench build`, `quantize`, `allocate`, `recipes`."""
 
-import shlex
 import shutil
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.cli import options
-from harness.cli.lab import load_lab
 from harness.cli.output import emit, number, size, table
 from harness.cli.progress import shown_progress
 from harness.errors import UsageError
@@ -19,11 +14,7 @@ from harness.words import nearest
 from quantizers.atomic import atomic
 
 if TYPE_CHECKING:
-    from devices.virtual.board import Board
-    from harness.costs import Operator
-    from harness.instructions import Counted
-    from harness.kernel_timing import Consumed, Product
-    from harness.peaks import Limit
+    from quantizers.plan import Plan
 
 
 def build(
@@ -59,32 +50,41 @@ def quantize(
     plan: Annotated[
         Path | None, typer.Option("--plan", help="plan.json or allocation.json instead of a scheme.")
     ] = None,
+    head: Annotated[str | None, typer.Option("--head", help="Scheme of the output layer. [default: fp16]")] = None,
+    shape: Annotated[
+        str | None, typer.Option("--shape", help="Random weights instead of a model, such as tinyllama-1.1b.")
+    ] = None,
     out: Annotated[Path, typer.Option("--out", help="The model file to write.")] = Path("model.gguf"),
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
     """Quantize a model on this machine and write the file that the agent runs."""
-    from harness.plans import chosen_plan
+    from harness.plans import chosen_plan, with_head
     from harness.suite import check_scheme, make_suite
+    from quantizers.plan import Plan
+    from quantizers.scheme import Scheme
 
-    wanted = chosen_plan(plan) if plan is not None else check_scheme(scheme)
+    layers = chosen_plan(plan) if plan is not None else Plan(Scheme.parse(check_scheme(scheme)))
+    layers = with_head(layers, check_scheme(head)) if head is not None else layers
     suite = make_suite(models=(model,), recipes=(recipe,))
     if out.is_dir():
         raise UsageError(f"--out {out} is a folder; expected a file to write, such as {out / 'model.gguf'}")
     if dry_run:
         what = plan if plan is not None else scheme
         emit(
-            {"model": model, "recipe": recipe, "plan": str(what), "out": str(out)},
+            {"model": shape or model, "recipe": recipe, "plan": str(what), "out": str(out)},
             json,
-            f"would write {out}: {model} with {recipe}, {what}; about 5 s for the shipped model",
+            f"would write {out}: {shape or model} with {recipe}, {what}; about 5 s for the shipped model",
         )
+        return
+    if shape is not None:
+        _write_random(shape, layers, out, json)
         return
     from harness.host import Host
 
     progress = shown_progress()
     with progress.step(f"model {model}"):
         host = Host(suite)
-    layers = host.uniform(wanted) if isinstance(wanted, str) else wanted
     with progress.step(f"quantize with {recipe}") as advance:
         file = host.model(layers, advance)
     with atomic(out) as temporary:
@@ -97,151 +97,26 @@ def quantize(
     )
 
 
-def kernels(
-    case: Annotated[list[str] | None, typer.Argument(help="SCHEME:NxK:M. [default: 4096x4096 at M 1 and 128]")] = None,
-    device: options.Device = "local",
-    variant: Annotated[str | None, typer.Option("--variant", help="Time this kernel, not the best one.")] = None,
-    warm: Annotated[bool, typer.Option("--warm", help="Weights in the caches instead of in memory.")] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1)] = 1,
-    launches: Annotated[int, typer.Option("--launches", min=1)] = 6,
-    pages: Annotated[
-        str, typer.Option("--pages", help="Pages of the weights: base, or huge as for the limits.")
-    ] = "base",
-    energy: Annotated[bool, typer.Option("--energy", help="Also joules a product, by the device's sensor.")] = False,
-    instructions: Annotated[
-        bool, typer.Option("--instructions", help="Time nothing: count what a virtual board's processor executes.")
-    ] = False,
-    inventory: options.InventoryFile = None,
-    out: options.Out = Path("site"),
-    json: options.Json = False,
-    dry_run: options.DryRun = False,
-) -> None:
-    """Time single products on a device beside what it does at best, and measure what energy they take."""
-    from harness.kernel_cases import DEFAULT_CASES, check_case
-    from harness.suite import PEAK_S
+def _write_random(shape: str, layers: "Plan", out: Path, json: bool) -> None:
+    """A model of a published shape that is there to be timed."""
+    from quantizers.export import write_gguf
+    from quantizers.random_model import random_model
 
-    if instructions:
-        _count(case or (), device, variant, threads, energy, inventory, json, dry_run)
-        return
-    products_of = tuple(check_case(one) for one in case or DEFAULT_CASES)
-    if pages not in ("base", "huge"):
-        raise UsageError(f"--pages {pages}: expected base or huge")
-    chosen = load_lab(inventory).pick(device)
-    if dry_run:
-        # Energy takes a launch of its own for every case, and idle power before and after all.
-        estimate = launches * (0.3 + len(products_of) * (2.5 if energy else 0.1)) + (6 if energy else 0) + PEAK_S
-        emit(
-            {"device": chosen.name, "cases": list(products_of), "seconds": estimate},
-            json,
-            f"would time {', '.join(products_of)} on {chosen.name}{' with energy' * energy}: about {estimate:.0f} s",
-        )
-        return
-    from harness.kernel_timing import Products, time_products
-
-    memory: Literal["warm", "cold"] = "warm" if warm else "cold"
-    kind: Literal["huge", "base"] = "huge" if pages == "huge" else "base"
-    products = Products(products_of, memory, variant, threads, launches, energy, kind)
-    timing = time_products(chosen, products, out, shlex.join(["bench", *sys.argv[1:]]), shown_progress())
-    found = timing.products
-    headings = ("scheme", ">N", ">K", ">M", ">us", ">low", ">high", ">GOP/s", ">GB/s", "kernel")
-    shown = [table(f"{chosen.name}, {products.memory} weights", headings, [_timed(one.operator) for one in found])]
-    if energy:
-        shown += _powered(found)
-    shown += _limits(timing.limits)
-    data = [asdict(one.operator) | ({"energy": asdict(one.consumed)} if one.consumed else {}) for one in found]
-    emit(data, json, *shown)
-
-
-def _limits(limits: "Sequence[Limit]") -> list[Any]:
-    """What the products are told beside; nothing where it could not be measured."""
-    rows = [
-        (
-            one.what,
-            one.level,
-            one.pages,
-            one.isa,
-            one.loop,
-            number(one.value),
-            "GB/s" if one.what == "read" else "GOP/s",
-        )
-        for one in limits
-    ]
-    headings = ("limit", "of", "pages", "isa", "fastest loop", ">at best", "")
-    return [table("what the device does at best", headings, rows)] if rows else []
-
-
-def _count(
-    case: Sequence[str],
-    device: str,
-    variant: str | None,
-    threads: int,
-    energy: bool,
-    inventory: Path | None,
-    json: bool,
-    dry_run: bool,
-) -> None:
-    from devices.device import Target
-    from harness.build import build_agent
-    from harness.instructions import DEFAULT_CASES, board_of, count_products
-    from harness.kernel_cases import check_case
-
-    cases = tuple(check_case(one) for one in case or DEFAULT_CASES)
-    board = board_of(load_lab(inventory), device)
-    if threads != 1 or energy:
-        raise UsageError("--instructions counts one thread and no energy: leave out --threads and --energy")
-    if dry_run:
-        data = {"board": board.title, "cpu": board.qemu_cpu, "cases": list(cases)}
-        emit(data, json, f"would count {', '.join(cases)} on the processor model {board.qemu_cpu}: about 10 s each")
-        return
-    with shown_progress().step("instructions") as advance:
-        agent = build_agent(Target(arch="aarch64"), on_line=lambda line: advance(0, 0, line))
-        counted, notes = count_products(board, agent.path, cases, variant, advance)
-    emit([asdict(one) | {"virtual": True, "estimate": True} for one in counted], json, _counted(board, counted), *notes)
-
-
-def _counted(board: "Board", counted: "Sequence[Counted]") -> Any:
-    from devices.virtual.counting.cycles import CORES
-
-    cores = [f">{core}" for core in CORES]
-    title = f"{board.title}, emulated as {board.qemu_cpu}: ESTIMATES per MAC, instructions, and cycles by core"
-    rows = []
-    for one in counted:
-        cycles = ["-" if value is None else number(value) for value in one.estimated_cycles_per_mac.values()]
-        rows.append([one.case, one.kernel, number(one.instructions_per_mac), *cycles])
-    return table(title, ("case", "kernel", ">instructions", *cores), rows)
-
-
-def _timed(one: "Operator") -> list[str]:
-    time = one.latency_us
-    rate = 2e-3 * one.m * one.n * one.k / time.value, one.weight_bytes * 1e-3 / time.value
-    cells = [number(value) for value in (time.value, time.low, time.high, *rate)]
-    return [one.scheme, str(one.n), str(one.k), str(one.m), *cells, one.variant]
-
-
-def _powered(found: "Sequence[Product]") -> list[Any]:
-    """A table of joules; below it where they were measured, what is to be known of them, and why some are not there."""
-    headings = ("scheme", ">N", ">K", ">M", ">mJ", ">low", ">high", ">net mJ", ">W", "")
-    rows, below = [], []
-    for operator, consumed in ((one.operator, one.consumed) for one in found):
-        if consumed is not None:
-            case = [operator.scheme, str(operator.n), str(operator.k), str(operator.m)]
-            rows.append([*case, *_joules(consumed), ", ".join(consumed.reasons)])
-            below += [f"{consumed.sensor}: {consumed.boundary}"] if consumed.sensor else []
-            below += [*consumed.notes, *([f"n/a: {consumed.unknown}"] if consumed.unknown else [])]
-    return [table("energy of a product", headings, rows), *dict.fromkeys(below)]
-
-
-def _joules(consumed: "Consumed") -> list[str]:
-    energy, net, power = consumed.energy_j, consumed.net_j, consumed.power_w
-    joules = [energy.value, energy.low, energy.high] if energy else [None] * 3
-    millijoules = [None if value is None else value * 1e3 for value in (*joules, net.value if net else None)]
-    return ["n/a" if value is None else number(value) for value in (*millijoules, power.value if power else None)]
+    with shown_progress().step(f"random weights of {shape}"):
+        sha256 = write_gguf(random_model(shape, layers), out)
+    written = out.stat().st_size
+    data = {"path": str(out), "sha256": sha256, "bytes": written}
+    emit(data, json, f"{out}: {size(written)} of random weights, to be timed only, sha256 {sha256[:16]}")
 
 
 def allocate(
     run: options.RunId = "last",
     budget: options.Budgets = None,
     device: Annotated[str, typer.Option("--device", "-d", help="A device of the run. [default: its first]")] = "",
+    costs: Annotated[
+        str,
+        typer.Option("--costs", help="Products as timed by this run of `bench kernels` instead. [default: the run's]"),
+    ] = "",
     to: Annotated[Path | None, typer.Option("--to", help="Write allocation.json here.")] = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -260,7 +135,7 @@ def allocate(
     name = device or (names[0] if names else "")
     if name not in names:
         raise UsageError(f"run {found.run_id} has no device {name!r}{nearest(name, names)}")
-    file = reallocate(store, found, name, budget or ())
+    file = reallocate(store, found, name, budget or (), store.run(costs) if costs else None)
     if to is not None:
         write(file, to)
     budgets = [

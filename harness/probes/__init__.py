@@ -5,6 +5,7 @@ from harness.probes.base import Probe
 from harness.probes.info import Info, Spin
 from harness.probes.latency import Llm, Mm
 from harness.probes.peak import Peak
+from harness.probes.peer import PeerProducts
 from harness.probes.power import Energy, Idle
 
 PROBES: dict[str, Probe] = {
@@ -12,6 +13,7 @@ PROBES: dict[str, Probe] = {
     "spin": Spin(),
     "mm": Mm(),
     "peak": Peak(),
+    "peer": PeerProducts(),
     "llm": Llm(),
     "accuracy": Accuracy(),
     "energy": Energy(),

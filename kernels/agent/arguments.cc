@@ -79,10 +79,15 @@ std::vector<int> Arguments::cpus() {
   return cpus;
 }
 
-bool Arguments::huge_pages() {
+int Arguments::choice(const char* const* words, int count) {
   const std::string word = text();
-  if (!error_ && word != "huge" && word != "base") complain(std::string(option_) + " is '" + word.substr(0, 64) + "', expected huge or base");
-  return word == "huge";
+  std::string expected;
+  for (int i = 0; i < count; ++i) {
+    if (word == words[i]) return i;
+    expected += (i ? ", " : "") + std::string(words[i]);
+  }
+  if (!error_) complain(std::string(option_) + " is '" + word.substr(0, 64) + "', expected one of " + expected);
+  return 0;
 }
 
 void Arguments::refuse() { complain("unknown option '" + std::string(option_.substr(0, 64)) + "'"); }
@@ -106,6 +111,13 @@ Error Team::settle() {
   if (threads == 0) threads = std::max<int>(1, static_cast<int>(std::min<size_t>(cpus.size(), kMaxThreads)));
   if (cpus.empty() || cpus.size() >= static_cast<size_t>(threads)) return {};
   return error(ErrorCode::kUsage, "%d threads on %zu cpus: name at least one cpu per thread", threads, cpus.size());
+}
+
+bool Pages::take(Arguments* arguments) {
+  if (!arguments->is("--pages")) return false;
+  static constexpr const char* kWords[] = {"base", "huge"};
+  huge = arguments->choice(kWords, 2) == 1;
+  return true;
 }
 
 bool WatchOptions::take(Arguments* arguments) {

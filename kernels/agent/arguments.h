@@ -29,7 +29,7 @@ class Arguments {
   std::string text();
   int64_t integer(int64_t minimum, int64_t maximum);
   std::vector<int> cpus();  // "0,2-3", distinct
-  bool huge_pages();        // `huge` or `base`
+  int choice(const char* const* words, int count);  // the index of one of these words
 
   void refuse();  // this option is unknown
   void complain(std::string message);
@@ -56,6 +56,13 @@ struct Team {
 
   bool take(Arguments* arguments);  // whether the option was one of the two
   Error settle();                   // fills in threads; `usage` when there are fewer cpus than threads
+};
+
+// The pages that weights lie in: --pages.
+struct Pages {
+  bool huge = false;
+
+  bool take(Arguments* arguments);  // whether the option was this one
 };
 
 // What is watched while the work goes on: --watch, --watch-period-ns, --watch-cpu, --watch-run and --signature.

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "agent/arguments.h"
+#include "agent/model_file.h"
 #include "runtime/scheme.h"
 
 Error run_info(Arguments* arguments);
@@ -32,13 +33,13 @@ struct MmOptions {
   std::vector<MmCase> cases;
   std::string variant;
   bool warm = false;
-  bool huge = false;  // the weights in huge pages
   int64_t footprint = 0;  // bytes; 0: twice the last-level cache
   int iterations = 20;
   int64_t calls = 0;  // products of a batch; 0: as many as last min_ns
   int64_t min_ns = 1000000;
   int64_t min_ms = 0;
   uint64_t seed = 1;
+  Pages pages;
   Team team;
   WatchOptions watch;
 };
@@ -49,7 +50,7 @@ struct PeakOptions {
 };
 
 struct LlmOptions {
-  std::string model;
+  ModelOptions model;
   int prefill = 128;
   int decode = 64;
   int iterations = 5;
@@ -59,7 +60,8 @@ struct LlmOptions {
 };
 
 struct ScoreOptions {
-  std::string model, tokens, reference, write_reference;
+  ModelOptions model;
+  std::string tokens, reference, write_reference;
   int window = 0;
   int64_t min_ms = 0;
   Team team;

@@ -102,7 +102,7 @@ Error LeaseFile::append(Words words) {
 // A failure here is none: the entry is then undone once more, by the next holder, which changes nothing.
 void LeaseFile::remove(size_t index) {
   const bool marked = pwrite(file_, "#", 1, text_.journal[index].offset) == 1;
-  text_.journal.erase(text_.journal.begin() + static_cast<ptrdiff_t>(index));
+  text_.journal.erase(text_.journal.begin() + static_cast<long>(index));
   if (marked && text_.journal.empty() && ftruncate(file_, kLeaseHeader) == 0) text_.size = kLeaseHeader;
 }
 

@@ -6,7 +6,6 @@
 #include "agent/watch.h"
 #include "base/clock.h"
 #include "runtime/llm.h"
-#include "runtime/mapped_file.h"
 
 namespace {
 
@@ -74,9 +73,7 @@ bool wants_more(const LlmOptions& options, size_t passes, int64_t total_ns) {
 
 Error parse_llm(Arguments* arguments, LlmOptions* options) {
   while (arguments->next()) {
-    if (arguments->is("--model")) {
-      options->model = arguments->text();
-    } else if (arguments->is("--prefill")) {
+    if (arguments->is("--prefill")) {
       options->prefill = static_cast<int>(arguments->integer(1, kMaxTokens));
     } else if (arguments->is("--decode")) {
       options->decode = static_cast<int>(arguments->integer(0, kMaxTokens));
@@ -84,12 +81,12 @@ Error parse_llm(Arguments* arguments, LlmOptions* options) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
     } else if (arguments->is("--min-ms")) {
       options->min_ms = arguments->integer(0, kMaxMs);
-    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
+    } else if (!options->model.take(arguments) && !options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }
   if (Error failed = arguments->error()) return failed;
-  if (options->model.empty()) return {ErrorCode::kUsage, "--model FILE is missing"};
+  if (options->model.path.empty()) return {ErrorCode::kUsage, "--model FILE is missing"};
   return options->team.settle();
 }
 
@@ -98,8 +95,7 @@ Error run_llm(Arguments* arguments) {
   if (Error failed = parse_llm(arguments, &options)) return failed;
   MappedFile file;
   Model model;
-  if (Error failed = file.open(options.model)) return failed;
-  if (Error failed = model.parse(file.data(), file.size())) return failed;
+  if (Error failed = open_model(options.model, &file, &model)) return failed;
   const int positions = options.prefill + options.decode;
   if (positions > model.context) {
     return error(ErrorCode::kUsage, "--prefill %d and --decode %d need %d positions, the model has %d", options.prefill, options.decode, positions,
@@ -109,7 +105,7 @@ Error run_llm(Arguments* arguments) {
   Pool pool;
   Llm llm;
   if (Error failed = pool.start(options.team.threads, options.team.cpus)) return failed;
-  if (Error failed = llm.start(&model, &pool, positions, std::min(options.prefill, kBatch), 1)) return failed;
+  if (Error failed = llm.start(&model, &pool, positions, std::min(options.prefill, kBatch), 1, options.model.kv)) return failed;
 
   const std::vector<uint32_t> tokens = prompt(options.prefill, model.vocabulary);
   if (Error failed = watch.start(&pool)) return failed;

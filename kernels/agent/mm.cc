@@ -145,12 +145,12 @@ Error Bench::prepare() {
   }
 
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
-  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns);
+  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns, pool_.size());
   const uint64_t bytes = ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float);
-  if (Error failed = memory_.allocate(bytes, options_.huge, "the cases")) return failed;
+  if (Error failed = memory_.allocate(bytes, options_.pages.huge, "the cases")) return failed;  // as llm has its weights in
   ring_ = memory_.data();
   x_ = reinterpret_cast<float*>(ring_ + ring_size_);
-  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns);
+  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns, pool_.size());
   y_ = reinterpret_cast<float*>(ring_ + ring_size_ + round_to_line(inputs) + round_to_line(packed));
   fill();
   for (uint64_t i = 0; i < inputs / sizeof(float); ++i) x_[i] = static_cast<float>(next_random(&state_) >> 40) * 0x1p-23f - 1.0f;
@@ -183,10 +183,10 @@ void Bench::multiply_next(Timed* timed) {
   Linear& linear = timed->linear;
   if (!timed->extras.empty()) linear.weights.extra = &timed->extras[timed->next_extra++ % timed->extras.size()].extra;
   linear.set_weights(codes, linear.scheme.is_float() ? nullptr : reinterpret_cast<uint16_t*>(codes + timed->scales_offset));
-  activations_.set_input(x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k);
+  activations_.set_input({x_, size_t(timed->wanted.k), timed->wanted.m, timed->wanted.k});
   const Linear* one = &linear;
   const size_t stride = size_t(round_up(timed->wanted.n, kRowBlock));
-  multiply(&pool_, &activations_, timed->wanted.m, 1, &one, &y_, &stride);
+  multiply(&pool_, &activations_, 1, &one, &y_, &stride);
 }
 
 int64_t Bench::time_batch(Timed* timed, int64_t calls, int64_t* begin_ns) {
@@ -260,7 +260,7 @@ void Bench::report() {
     mm.key("scheme").value(timed.wanted.scheme.word()).key("variant").value(timed.variant().name);
     mm.key("n").value(timed.wanted.n).key("k").value(timed.wanted.k).key("m").value(timed.wanted.m);
     mm.key("footprint_bytes").value(options_.warm ? timed.piece : std::max(footprint_, timed.piece));
-    mm.key("pages").value(options_.huge ? "huge" : "base").key("huge_share");
+    mm.key("pages").value(options_.pages.huge ? "huge" : "base").key("huge_share");
     huge < 0 ? mm.null() : mm.value(huge);
     mm.key("threads").value(pool_.size()).key("calls").value(timed.calls).key("weight_bytes").value(timed.weight_bytes());
     mm.key("begin_ns").value(timed.begin_ns).key("end_ns").value(timed.end_ns);
@@ -291,8 +291,6 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->warm = true;
     } else if (arguments->is("--footprint")) {
       options->footprint = arguments->integer(1, int64_t{1} << 40);
-    } else if (arguments->is("--pages")) {
-      options->huge = arguments->huge_pages();
     } else if (arguments->is("--iterations")) {
       options->iterations = static_cast<int>(arguments->integer(1, 10000));
     } else if (arguments->is("--calls")) {
@@ -303,7 +301,7 @@ Error parse_mm(Arguments* arguments, MmOptions* options) {
       options->min_ms = arguments->integer(0, kMaxMs);
     } else if (arguments->is("--seed")) {
       options->seed = static_cast<uint64_t>(arguments->integer(0, INT64_MAX));
-    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
+    } else if (!options->pages.take(arguments) && !options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }

@@ -97,9 +97,8 @@ class Scorer {
 };
 
 Error Scorer::open() {
-  if (Error failed = model_file_.open(options_.model)) return failed;
+  if (Error failed = open_model(options_.model, &model_file_, &model_)) return failed;
   if (Error failed = token_file_.open(options_.tokens)) return failed;
-  if (Error failed = model_.parse(model_file_.data(), model_file_.size())) return failed;
   if (Error failed = tokens_.parse(token_file_.data(), token_file_.size())) return failed;
   if (!options_.reference.empty()) {
     if (Error failed = reference_file_.open(options_.reference)) return failed;
@@ -108,7 +107,7 @@ Error Scorer::open() {
   if (Error failed = check()) return failed;
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
   const int batch = std::min(kBatch, predicted());
-  if (Error failed = llm_.start(&model_, &pool_, predicted(), batch, batch)) return failed;
+  if (Error failed = llm_.start(&model_, &pool_, predicted(), batch, batch, options_.model.kv)) return failed;
   if (options_.write_reference.empty()) return {};
   return writer_.open(options_.write_reference, uint32_t(model_.vocabulary), uint32_t(options_.window), windows() * uint32_t(predicted()));
 }
@@ -166,7 +165,7 @@ Error Scorer::score_rows(const uint32_t* tokens, int count, float* logits, uint6
   const size_t stride = llm_.logits_stride(), vocabulary = size_t(model_.vocabulary);
   std::atomic<bool> finite{true};
   pool_.run([&](int member) {
-    const Range rows = share(count, member, pool_.size());
+    const Range rows = pool_.share(count, member);
     for (int i = rows.begin; i < rows.end; ++i) {
       float* own = logits + size_t(i) * stride;
       scores[i] = score_row(own, model_.vocabulary, tokens[i], has_reference() ? reference_.logprobs + (row + uint64_t(i)) * vocabulary : nullptr);
@@ -200,9 +199,7 @@ void Scorer::report(uint32_t window, const std::vector<Score>& scores) const {
 
 Error parse_score(Arguments* arguments, ScoreOptions* options) {
   while (arguments->next()) {
-    if (arguments->is("--model")) {
-      options->model = arguments->text();
-    } else if (arguments->is("--tokens")) {
+    if (arguments->is("--tokens")) {
       options->tokens = arguments->text();
     } else if (arguments->is("--window")) {
       options->window = static_cast<int>(arguments->integer(2, kMaxWindow));
@@ -212,12 +209,12 @@ Error parse_score(Arguments* arguments, ScoreOptions* options) {
       options->write_reference = arguments->text();
     } else if (arguments->is("--min-ms")) {
       options->min_ms = arguments->integer(0, kMaxMs);
-    } else if (!options->team.take(arguments) && !options->watch.take(arguments)) {
+    } else if (!options->model.take(arguments) && !options->team.take(arguments) && !options->watch.take(arguments)) {
       arguments->refuse();
     }
   }
   if (Error failed = arguments->error()) return failed;
-  if (options->model.empty() || options->tokens.empty() || options->window == 0) {
+  if (options->model.path.empty() || options->tokens.empty() || options->window == 0) {
     return {ErrorCode::kUsage, "--model FILE, --tokens FILE and --window W are all needed"};
   }
   return options->team.settle();

@@ -15,49 +15,67 @@ inline int32x4_t add_dot(int32x4_t sums, int8x16_t w, int8x16_t a, int step) {
   }
 }
 
+// Every plane is multiplied by itself and their sums are joined: the codes need no joining, which would take shifts, and many cores
+// have one unit for these.
 struct DotprodDecode : NeonFloats {
   template <int W>
   static constexpr bool kValues = W == 8;
 
+  // Of 2 bits by the place of a field in its byte, else in turns where there is one plane: a chain alone would wait for itself.
+  struct Chains { Sums at[3]; };
+
   template <int W, int A>
   static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
-    if constexpr (stored_bits(W) == 2) return dot_2_bits(codes, blocks, a, sums);
-    Sums chains[2] = {W == 1 ? same(0) : sums, same(0)};  // one alone would wait for its own last sum
-    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
-      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
-        const int8x16_t x = vld1q_s8(a + step / 4 * 16);
-        Sums& s = chains[step % 2];
-        s = {add_dot(s.low, factors_of<W>(codes, step), x, step), add_dot(s.high, factors_of<W>(codes + kHalf, step), x, step)};
-      }
-    }
-    const Sums total = {vaddq_s32(chains[0].low, chains[1].low), vaddq_s32(chains[0].high, chains[1].high)};
-    sums = W == 1 ? Sums{plus_factors<W>(sums.low, total.low), plus_factors<W>(sums.high, total.high)} : total;
+    constexpr int kBits = stored_bits(W);
+    constexpr bool kOnePlane = kBits > 1 && plane_width(kBits) == kBits;
+    Chains planes[3] = {};
+    if (kOnePlane) planes[0].at[0] = sums;
+    for (int b = 0; b < blocks; ++b, codes += kColumns * kBits, a += kColumns)
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) add_planes<kBits, kOnePlane || W == 1 ? 2 : 1>(codes, step, vld1q_s8(a + step / 4 * 16), planes);
+    const Sums total = joined<kBits>(planes, same(0));
+    sums = kOnePlane ? total : plus(sums, times_power<lowest_bit(W)>(total));
   }
 
-  // A field of two bits is not moved but masked where it lies: its products are 4 or 16 times too large, and so is their sum, exactly.
-  // Only the uppermost would be negative there.
-  static void dot_2_bits(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
-    Sums places[4] = {sums, same(0), same(0), same(0)};
-    for (int b = 0; b < blocks; ++b, codes += kColumns * 2, a += kColumns) {
-      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
-        const int8x16_t x = vld1q_s8(a + step / 4 * 16);
-        const uint8_t* vector = codes + step / 4 * kColumns;
-        Sums& s = places[step % 4];
-        s = {add_dot(s.low, in_place(vector, step % 4), x, step), add_dot(s.high, in_place(vector + kHalf, step % 4), x, step)};
-      }
-    }
-    sums = {total_of(places[0].low, places[1].low, places[2].low, places[3].low),
-            total_of(places[0].high, places[1].high, places[2].high, places[3].high)};
+  template <int Bits, int Turns>
+  static BENCH_INLINE void add_planes(const uint8_t* codes, int step, int8x16_t x, Chains* planes) {
+    constexpr int kWidth = plane_width(Bits);
+    const uint8_t* vector = codes + kColumns * (step * kWidth / 8);
+    Sums& s = planes->at[kWidth == 2 ? step % 4 % 3 : step % Turns];
+    s = {add_dot(s.low, factors_of<kWidth>(vector, step), x, step), add_dot(s.high, factors_of<kWidth>(vector + kHalf, step), x, step)};
+    if constexpr (Bits > kWidth) add_planes<Bits - kWidth, Turns>(codes + kColumns * kWidth, step, x, planes + 1);
   }
 
-  static int8x16_t in_place(const uint8_t* vector, int place) {
+  // The fields of one step, or what is quicker to get: of 8 bits less 128, of 2 bits masked where they lie, of 1 bit 0 or -1.
+  template <int Width>
+  static int8x16_t factors_of(const uint8_t* vector, int step) {
     const uint8x16_t v = vld1q_u8(vector);
-    return vreinterpretq_s8_u8(place == 3 ? v >> 6 : vandq_u8(v, vdupq_n_u8((uint8_t)(3 << 2 * place))));
+    const int low = Width * (step % (8 / Width));
+    if (Width == 8) return vreinterpretq_s8_u8(vsubq_u8(v, vdupq_n_u8(128)));
+    if (Width == 1) return vreinterpretq_s8_u8(vtstq_u8(v, vdupq_n_u8((uint8_t)(1 << low))));
+    if (low + Width == 8) return vreinterpretq_s8_u8(v >> low);  // where it lies it would be negative
+    return vreinterpretq_s8_u8(vandq_u8(Width == 4 ? v >> low : v, vdupq_n_u8((uint8_t)(Width == 4 ? 15 : 3 << low))));
   }
 
-  static int32x4_t total_of(int32x4_t ones, int32x4_t fours, int32x4_t sixteens, int32x4_t last) {
-    return vsraq_n_s32(vsraq_n_s32(vaddq_s32(ones, last), fours, 2), sixteens, 4);
+  // Sums of fields from the sums of their factors: in the second and third place of two bits these are 4 and 16 times as large.
+  template <int Width>
+  static Sums total(const Chains& c) {
+    if constexpr (Width == 2) return {by_place(c.at[0].low, c.at[1].low, c.at[2].low), by_place(c.at[0].high, c.at[1].high, c.at[2].high)};
+    const Sums both = plus(c.at[0], c.at[1]);
+    return Width == 1 ? Sums{vnegq_s32(both.low), vnegq_s32(both.high)} : both;
   }
+
+  static int32x4_t by_place(int32x4_t ones, int32x4_t fours, int32x4_t sixteens) { return vsraq_n_s32(vsraq_n_s32(ones, fours, 2), sixteens, 4); }
+
+  template <int Bits>
+  static Sums joined(const Chains* planes, Sums upper) {
+    constexpr int kWidth = plane_width(Bits);
+    const Sums sums = plus(times_power<kWidth>(upper), total<kWidth>(*planes));
+    if constexpr (Bits > kWidth) return joined<Bits - kWidth>(planes + 1, sums);
+    else return sums;
+  }
+
+  template <int Power>
+  static Sums times_power(Sums s) { return {s.low << Power, s.high << Power}; }
 };
 
 // 8 tokens x 8 rows: 16 sums, 8 activations, and 2 weights that serve all tokens.

@@ -9,6 +9,28 @@ namespace {
 // How many products fit 16 bits.
 constexpr int products(int largest, int activation_bits) { return 32767 / (largest * largest_activation(activation_bits)); }
 
+// What one token multiplies, which saves the subtraction where it can: 8 bits must lose 128 to be signed bytes, and one bit is 0 or -1.
+template <int W>
+inline int8x16_t factors_of(const uint8_t* codes, int step) {
+  if constexpr (W == 8) return values_of<8>(codes, step);
+  else return vreinterpretq_s8_u8(W == 1 ? set_bits(codes, step) : codes_of<W>(codes, step));
+}
+
+// sums + what the factors came to, as sums of expanded codes.
+template <int W>
+inline int32x4_t plus_factors(int32x4_t sums, int32x4_t factors) { return W == 1 ? vmlaq_n_s32(sums, factors, -2) : vaddq_s32(sums, factors); }
+
+// 4 activations for every row; the lane must be a constant: after unrolling it is, and the switch is gone.
+inline int8x16_t broadcast4(int8x16_t a, int step) {
+  const int32x4_t fours = vreinterpretq_s32_s8(a);
+  switch (step % 4) {
+    case 0: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 0));
+    case 1: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 1));
+    case 2: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 2));
+    default: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 3));
+  }
+}
+
 // One token, codes as they are packed: 17 products of w4a8.
 struct NeonDecode : NeonFloats {
   template <int W>

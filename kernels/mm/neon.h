@@ -44,28 +44,7 @@ inline int8x16_t values_of(const uint8_t* codes, int step) {
   else return vreinterpretq_s8_u8(vsubq_u8(codes_of<W>(codes, step), vdupq_n_u8(offset(W))));
 }
 
-// What one token multiplies, which saves the subtraction where it can: 8 bits must lose 128 to be signed bytes, and one bit is 0 or -1.
-template <int W>
-inline int8x16_t factors_of(const uint8_t* codes, int step) {
-  if constexpr (W == 8) return values_of<8>(codes, step);
-  else return vreinterpretq_s8_u8(W == 1 ? set_bits(codes, step) : codes_of<W>(codes, step));
-}
-
-// sums + what the factors came to, as sums of expanded codes.
-template <int W>
-inline int32x4_t plus_factors(int32x4_t sums, int32x4_t factors) { return W == 1 ? vmlaq_n_s32(sums, factors, -2) : vaddq_s32(sums, factors); }
-
 // The lane of a by-element instruction must be a constant; after unrolling it is, and the switch is gone.
-inline int8x16_t broadcast4(int8x16_t a, int step) {
-  const int32x4_t fours = vreinterpretq_s32_s8(a);
-  switch (step % 4) {
-    case 0: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 0));
-    case 1: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 1));
-    case 2: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 2));
-    default: return vreinterpretq_s8_s32(vdupq_laneq_s32(fours, 3));
-  }
-}
-
 inline float32x4_t fma_lane(float32x4_t sum, float32x4_t w, float32x4_t a, int lane) {
   switch (lane) {
     case 0: return vfmaq_laneq_f32(sum, w, a, 0);
@@ -86,12 +65,12 @@ inline float half(uint16_t h) {
 // Column j of 4 rows, that is byte j of every 32-bit lane: moved to the top of the lane it needs no sign extension, and the conversion
 // divides by 2^24.
 inline float32x4_t column(int8x16_t w, int j) {
-  constexpr uint8_t kFrom[4][16] = {{16, 16, 16, 0, 16, 16, 16, 4, 16, 16, 16, 8, 16, 16, 16, 12},
-                                    {16, 16, 16, 1, 16, 16, 16, 5, 16, 16, 16, 9, 16, 16, 16, 13},
-                                    {16, 16, 16, 2, 16, 16, 16, 6, 16, 16, 16, 10, 16, 16, 16, 14},
-                                    {16, 16, 16, 3, 16, 16, 16, 7, 16, 16, 16, 11, 16, 16, 16, 15}};
-  if (j == 0) return vcvtq_n_f32_s32(vreinterpretq_s32_s8(w) << 24, 24);
-  return vcvtq_n_f32_s32(vreinterpretq_s32_s8(vqtbl1q_s8(w, vld1q_u8(kFrom[j]))), 24);
+  constexpr uint8_t kFrom[2][16] = {{16, 16, 16, 1, 16, 16, 16, 5, 16, 16, 16, 9, 16, 16, 16, 13},
+                                    {16, 16, 16, 2, 16, 16, 16, 6, 16, 16, 16, 10, 16, 16, 16, 14}};
+  const int32x4_t lanes = vreinterpretq_s32_s8(w);
+  if (j == 0) return vcvtq_n_f32_s32(lanes << 24, 24);
+  if (j == 3) return vcvtq_n_f32_s32(vandq_s32(lanes, vdupq_n_s32((int32_t)0xff000000)), 24);
+  return vcvtq_n_f32_s32(vreinterpretq_s32_s8(vqtbl1q_s8(w, vld1q_u8(kFrom[j - 1]))), 24);
 }
 
 // The part of an instruction set struct (tile.h) that needs no integer products.
@@ -107,6 +86,7 @@ struct NeonFloats {
   static Floats halves(const uint16_t* h) { return {load_halves(h), load_halves(h + 4)}; }
   static Floats to_floats(Sums s) { return {vcvtq_f32_s32(s.low), vcvtq_f32_s32(s.high)}; }
   static Floats fma(Floats a, Floats b, Floats c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
+  static Sums plus(Sums a, Sums b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
   static Floats plus(Floats a, Floats b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
   static Floats times(Floats a, float b) { return {vmulq_n_f32(a.low, b), vmulq_n_f32(a.high, b)}; }
   static Floats load(const float* y) { return {vld1q_f32(y), vld1q_f32(y + 4)}; }

@@ -4,9 +4,11 @@
 #include <math.h>
 
 #include "base/cpu.h"
+#include "ops/attention.h"
 
-#define OPS(DO) DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(attention) DO(log_sum_exp) \
-  DO(log2_codes) DO(log2_attend)
+#define OPS(DO)                                                                                                       \
+  DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16) \
+  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -28,7 +30,7 @@ struct Table {
 Table choose() {
 #if defined(__x86_64__)
 #define AVX2(name) ops_avx2::name,
-  if (cpu_has("avx2")) return {OPS(AVX2)};
+  if (cpu_has("avx2") && cpu_has("fma") && cpu_has("f16c")) return {OPS(AVX2)};
 #endif
 #define BASELINE(name) ops_baseline::name,
   return {OPS(BASELINE)};
@@ -50,9 +52,15 @@ void add(float* x, const float* y, int count) { kTable.add(x, y, count); }
 
 void floats_from_halves(const uint16_t* halves, int count, float* y) { kTable.floats_from_halves(halves, count, y); }
 
-void attention(const float* query, const float* keys, const float* values, int positions, int head_size, float* scores, float* out) {
-  kTable.attention(query, keys, values, positions, head_size, scores, out);
+void quantize_codes(const float* x, int columns, int padded, int bits, int group, bool own_scales, int8_t* codes, float* scales, int32_t* sums) {
+  kTable.quantize_codes(x, columns, padded, bits, group, own_scales, codes, scales, sums);
 }
+
+void quantize_a16(const float* x, int columns, int padded, uint16_t* halves) { kTable.quantize_a16(x, columns, padded, halves); }
+
+size_t attention_scratch(int head_size) { return kTable.attention_scratch(head_size); }
+
+void attention(const Queries& queries, const KvHead& head, float* scratch) { kTable.attention(queries, head, scratch); }
 
 double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, count); }
 

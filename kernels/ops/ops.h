@@ -1,12 +1,13 @@
 // The steps of a LLaMA block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
 // Loops are written so that the compiler vectorizes them: sums run in kLanes independent lanes. Each op is one .inc file, compiled for the
-// preset's baseline and on x86-64 for AVX2 (the CPU decides, ops.cc); results are the same bit for bit.
+// preset's baseline and on x86-64 for AVX2 (the CPU decides, ops.cc); results are the same bit for bit, except those of attention
+// (attention.h), whose sums are fused where the instruction set has that.
 #ifndef BENCH_OPS_OPS_H_
 #define BENCH_OPS_OPS_H_
 
 #include <stdint.h>
 
-// y[i] = x[i] * weight[i] / sqrt(mean(x^2) + epsilon). `y` may be `x`.
+// y[i] = x[i] * weight[i] / sqrt(mean(x^2) + epsilon). `y` is apart from `x`, here and below: overlapping rows would not vectorize.
 void rmsnorm(const float* x, const float* weight, int channels, float epsilon, float* y);
 
 // Fills cosine and sine of [position][pair] angles: position * base^(-2 * pair / head_size), pairs = head_size / 2.
@@ -18,7 +19,7 @@ void rope(float* x, int heads, int head_size, const float* cosine, const float* 
 // x[i] = exp(x[i] - max) / sum.
 void softmax(float* x, int count);
 
-// y[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)). `y` may be `gate` or `up`.
+// y[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)).
 void silu_multiply(const float* gate, const float* up, int count, float* y);
 
 // x[i] += y[i].
@@ -27,9 +28,11 @@ void add(float* x, const float* y, int count);
 // Converts `count` fp16 numbers.
 void floats_from_halves(const uint16_t* halves, int count, float* y);
 
-// One query of one head: out[D] = softmax(query . keys / sqrt(D)) values; keys and values are [positions][D], `scores` has room
-// for `positions` floats.
-void attention(const float* query, const float* keys, const float* values, int positions, int head_size, float* scores, float* out);
+// One row of mm_pack_a8, bit for bit: writes `padded` codes, a scale (or one for each group) and a sum for each group.
+void quantize_codes(const float* x, int columns, int padded, int bits, int group, bool own_scales, int8_t* codes, float* scales, int32_t* sums);
+
+// One row of mm_pack_a16.
+void quantize_a16(const float* x, int columns, int padded, uint16_t* halves);
 
 // codes[i] = rint(-log2(probability)), at most 15; probabilities are in 0..1 (Agile-Quant's log2 softmax after softmax).
 void log2_codes(const float* probabilities, int count, uint8_t* codes);

@@ -1,13 +1,16 @@
-// The ops, compiled for AVX2: the same sums in the same order, twice as many at once.
+// The ops, compiled for AVX2 with FMA and F16C: the same sums in the same order, twice as many at once.
 #include <math.h>
 #include <stdint.h>
 
 #include "base/half.h"
+#include "ops/attention.h"
 #include "ops/exp.h"
 #include "ops/lanes.h"
+#include "ops/vector.h"
 
 namespace ops_avx2 {
 #include "ops/elementwise.inc"
+#include "ops/quantize.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
 #include "ops/silu.inc"

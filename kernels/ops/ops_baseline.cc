@@ -3,11 +3,14 @@
 #include <stdint.h>
 
 #include "base/half.h"
+#include "ops/attention.h"
 #include "ops/exp.h"
 #include "ops/lanes.h"
+#include "ops/vector.h"
 
 namespace ops_baseline {
 #include "ops/elementwise.inc"
+#include "ops/quantize.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
 #include "ops/silu.inc"

@@ -5,8 +5,9 @@
 #include <vector>
 
 #include "base/half.h"
+#include "mm/mm.h"
+#include "ops/attention.h"
 #include "ops/exp.h"
-#include "ops/kv_cache.h"
 #include "ops/ops.h"
 
 namespace {
@@ -93,21 +94,110 @@ void test_silu() {
   check(ok, "silu_multiply is gate * sigmoid(gate) * up");
 }
 
-void test_attention() {
-  constexpr int size = 19, positions = 21;
-  const std::vector<float> query = numbers(size, 7), keys = numbers(size * positions, 8), values = numbers(size * positions, 9);
-  std::vector<float> scores(positions), out(size);
-  attention(query.data(), keys.data(), values.data(), positions, size, scores.data(), out.data());
-  double total = 0;
-  std::vector<double> expected(size, 0.0);
-  for (int t = 0; t < positions; ++t) {
-    const double weight = exp(dot(query.data(), &keys[t * size], size) / sqrt(double{size}));
-    total += weight;
-    for (int i = 0; i < size; ++i) expected[i] += weight * values[t * size + i];
+// A cache of one layer whose rows are the numbers of keys and values, [position][head][D].
+struct History {
+  History(KvType type, int heads, int positions, int size, const std::vector<float>& keys, const std::vector<float>& values)
+      : data(KvCache(nullptr, type, 1, heads, positions, size).bytes() + 64), cache(aligned(data.data()), type, 1, heads, positions, size) {
+    const int row = heads * size;
+    for (int t = 0; t < positions; ++t) cache.store(0, t, &keys[static_cast<size_t>(t * row)], &values[static_cast<size_t>(t * row)]);
   }
+
+  static uint8_t* aligned(uint8_t* data) { return data + (64 - reinterpret_cast<uintptr_t>(data) % 64) % 64; }
+
+  std::vector<uint8_t> data;
+  KvCache cache;
+};
+
+std::vector<double> expected_attention(const float* query, const float* keys, const float* values, int positions, int stride, int size) {
+  double total = 0;
+  std::vector<double> sums(static_cast<size_t>(size), 0.0);
+  for (int t = 0; t < positions; ++t) {
+    const double weight = exp(dot(query, &keys[t * stride], size) / sqrt(double{static_cast<double>(size)}));
+    total += weight;
+    for (int i = 0; i < size; ++i) sums[static_cast<size_t>(i)] += weight * double{values[t * stride + i]};
+  }
+  for (double& sum : sums) sum /= total;
+  return sums;
+}
+
+// The largest error of `tokens` tokens, `heads` heads of queries over the second of two heads of `positions` positions.
+double attention_error(KvType type, int tokens, int heads, int positions, int size) {
+  const int row = 2 * size, stride = heads * size + 3;
+  const std::vector<float> keys = numbers(row * positions, 8), values = numbers(row * positions, 9), queries = numbers(stride * tokens, 7);
+  const History history(type, 2, positions, size, keys, values);
+  std::vector<float> out(queries.size()), scratch(attention_scratch(size));
+  attention({queries.data(), out.data(), static_cast<size_t>(stride), tokens, heads, positions - tokens + 1}, history.cache.head(0, 1), scratch.data());
+  double largest = 0;
+  for (int token = 0; token < tokens; ++token) {
+    for (int head = 0; head < heads; ++head) {
+      const int at = token * stride + head * size;
+      const std::vector<double> expected = expected_attention(&queries[static_cast<size_t>(at)], &keys[static_cast<size_t>(size)],
+                                                              &values[static_cast<size_t>(size)], positions - tokens + 1 + token, row, size);
+      for (int i = 0; i < size; ++i) largest = fmax(largest, fabs(double{out[static_cast<size_t>(at + i)]} - expected[static_cast<size_t>(i)]));
+    }
+  }
+  return largest;
+}
+
+void test_attention() {
+  bool exact = true, halves = true, codes = true;
+  for (const int size : {2, 10, 64, 128}) {
+    for (const int positions : {1, 16, 21, 64, 65, 200}) {
+      for (const int heads : {1, 3, 8}) {
+        const int tokens = positions < 4 ? 1 : 4;
+        exact = exact && attention_error(KvType::kFp32, tokens, heads, positions, size) < 1e-5;
+        halves = halves && attention_error(KvType::kFp16, tokens, heads, positions, size) < 3e-3;
+        codes = codes && attention_error(KvType::kInt8, tokens, heads, positions, size) < 6e-2;
+      }
+    }
+  }
+  check(exact, "attention is the average of the values weighted by softmax(qk / sqrt(D))");
+  check(halves, "with fp16 keys and values to 3e-3 (of values up to 2)");
+  check(codes, "with int8 keys and values to 6e-2");
+}
+
+void test_attention_together() {
+  constexpr int size = 18, heads = 4, tokens = 5, positions = 150, stride = heads * size;
+  const std::vector<float> keys = numbers(size * positions, 8), values = numbers(size * positions, 9), queries = numbers(stride * tokens, 7);
   bool ok = true;
-  for (int i = 0; i < size; ++i) ok = ok && fabs(out[i] - expected[i] / total) < 1e-5;
-  check(ok, "attention is the average of the values weighted by softmax(qk / sqrt(D))");
+  for (const KvType type : {KvType::kFp32, KvType::kFp16, KvType::kInt8}) {
+    const History history(type, 1, positions, size, keys, values);
+    std::vector<float> together(queries.size()), alone(queries.size()), scratch(attention_scratch(size));
+    attention({queries.data(), together.data(), stride, tokens, heads, positions - tokens + 1}, history.cache.head(0, 0), scratch.data());
+    for (int i = 0; i < tokens * heads; ++i) {
+      attention({&queries[static_cast<size_t>(i * size)], &alone[static_cast<size_t>(i * size)], stride, 1, 1, positions - tokens + 1 + i / heads},
+                history.cache.head(0, 0), scratch.data());
+    }
+    ok = ok && together == alone;
+  }
+  check(ok, "a query's result is the same bit for bit alone and among others");
+}
+
+void test_quantize() {
+  bool ok = true;
+  for (const int columns : {1, 31, 32, 77, 256}) {
+    for (const int group : {32, 64, 256}) {
+      const int padded = (columns + 31) / 32 * 32, groups = (padded + group - 1) / group;
+      std::vector<float> x = numbers(columns, 12);
+      x[0] = columns == 1 ? 0.0f : x[0];
+      for (const int bits : {2, 4, 8}) {
+        for (const bool own : {false, true}) {
+          const size_t count = own ? static_cast<size_t>(groups) : 1;
+          std::vector<int8_t> codes(static_cast<size_t>(padded), 1), expected_codes = codes;
+          std::vector<int32_t> sums(static_cast<size_t>(groups)), expected_sums = sums;
+          std::vector<float> scales(count), expected_scales = scales;
+          mm_pack_a8(bits, 1, columns, padded, group, x.data(), 0, expected_codes.data(), 0, expected_scales.data(), count, expected_sums.data(), 0);
+          quantize_codes(x.data(), columns, padded, bits, group, own, codes.data(), scales.data(), sums.data());
+          ok = ok && codes == expected_codes && sums == expected_sums && scales == expected_scales;
+        }
+      }
+      std::vector<uint16_t> halves(static_cast<size_t>(padded), 1), expected_halves = halves;
+      mm_pack_a16(1, columns, padded, x.data(), 0, expected_halves.data(), 0);
+      quantize_a16(x.data(), columns, padded, halves.data());
+      ok = ok && halves == expected_halves;
+    }
+  }
+  check(ok, "quantize_codes and quantize_a16 are mm_pack_a8 and mm_pack_a16 of one row, bit for bit");
 }
 
 void test_elementwise() {
@@ -124,16 +214,33 @@ void test_elementwise() {
 }
 
 void test_kv_cache() {
-  constexpr int layers = 2, heads = 3, capacity = 5, size = 4;
-  std::vector<float> data(KvCache::floats(layers, heads, capacity, size), -1);
-  const KvCache cache = {data.data(), heads, capacity, size};
+  constexpr int layers = 2, heads = 3, positions = 37, size = 6;
   const std::vector<float> key = numbers(heads * size, 10), value = numbers(heads * size, 11);
-  cache.store(1, 4, key.data(), value.data());
-  bool ok = &cache.values(1, 2)[4 * size + size - 1] == &data.back();
-  for (int i = 0; i < heads * size; ++i) {
-    ok = ok && cache.keys(1, i / size)[4 * size + i % size] == key[i] && cache.values(1, i / size)[4 * size + i % size] == value[i];
+  for (const KvType type : {KvType::kFp32, KvType::kFp16, KvType::kInt8}) {
+    std::vector<uint8_t> data(KvCache(nullptr, type, layers, heads, positions, size).bytes() + 64);
+    uint8_t* begin = History::aligned(data.data());
+    const KvCache cache(begin, type, layers, heads, positions, size);
+    cache.store(1, 36, key.data(), value.data());
+    const KvHead last = cache.head(1, 2);
+    bool ok = cache.head(0, 0).keys == begin;
+    for (int d = 0; d < size; ++d) {
+      const int at = 2 * kKeyBlock * size + d * kKeyBlock + 36 % kKeyBlock;  // of keys: the third block
+      float found_key, found_value;
+      if (type == KvType::kInt8) {
+        found_key = static_cast<float>(reinterpret_cast<int8_t*>(last.keys)[at]) * last.key_scales[36];
+        found_value = static_cast<float>(reinterpret_cast<int8_t*>(last.values)[36 * size + d]) * last.value_scales[36];
+      } else if (type == KvType::kFp16) {
+        found_key = half_to_float(reinterpret_cast<uint16_t*>(last.keys)[at]);
+        found_value = half_to_float(reinterpret_cast<uint16_t*>(last.values)[36 * size + d]);
+      } else {
+        found_key = reinterpret_cast<float*>(last.keys)[at];
+        found_value = reinterpret_cast<float*>(last.values)[36 * size + d];
+      }
+      const double bound = type == KvType::kInt8 ? 0.5001 * 2 / 127 : type == KvType::kFp16 ? 2 * 0x1p-11 : 0;
+      ok = ok && fabs(double{found_key - key[2 * size + d]}) <= bound && fabs(double{found_value - value[2 * size + d]}) <= bound;
+    }
+    check(ok, "the cache returns the row that was stored: exactly, to half a place of fp16, to half a step of int8");
   }
-  check(ok, "the cache returns the row that was stored, and its last row is its last memory");
 }
 
 void test_log2_codes() {
@@ -172,6 +279,8 @@ int main() {
   test_softmax();
   test_silu();
   test_attention();
+  test_attention_together();
+  test_quantize();
   test_elementwise();
   test_kv_cache();
   test_log2_codes();

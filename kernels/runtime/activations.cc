@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "ops/ops.h"
+
 namespace {
 
 constexpr size_t kLine = 64;
@@ -14,14 +16,17 @@ size_t round_to_line(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine;
 size_t token_stride(size_t bytes) { return round_to_line(bytes) + kLine; }
 
 struct Layout {
-  Layout(int tokens, int columns) {
+  Layout(int tokens, int columns, int members) {
     const size_t m = size_t(tokens), k = size_t(round_up(columns, kColumnBlock));
-    codes = m * token_stride(k * sizeof(uint16_t));
+    row_floats = round_to_line(k * sizeof(float)) / sizeof(float);
+    halves = size_t(members) * row_floats * sizeof(float);
+    codes = halves + m * token_stride(k * sizeof(uint16_t));
     scales = codes + m * token_stride(k);
     sums = scales + round_to_line(m * (k / kColumnBlock) * sizeof(float));
     end = sums + round_to_line(m * (k / kColumnBlock) * sizeof(int32_t));
   }
-  size_t codes, scales, sums, end;  // offsets; the halves are at 0
+  size_t row_floats;
+  size_t halves, codes, scales, sums, end;  // offsets; the rows are at 0
 };
 
 // One linear, the stored blocks of rows of one member of the team.
@@ -42,21 +47,20 @@ void multiply_share(const Linear& linear, const MmActivations& input, int tokens
 
 }  // namespace
 
-size_t Activations::bytes(int tokens, int columns) { return Layout(tokens, columns).end; }
+size_t Activations::bytes(int tokens, int columns, int members) { return Layout(tokens, columns, members).end; }
 
-void Activations::place(uint8_t* memory, int tokens, int columns) {
-  const Layout layout(tokens, columns);
-  halves_ = reinterpret_cast<uint16_t*>(memory);
+void Activations::place(uint8_t* memory, int tokens, int columns, int members) {
+  const Layout layout(tokens, columns, members);
+  row_floats_ = layout.row_floats;
+  row_ = reinterpret_cast<float*>(memory);
+  halves_ = reinterpret_cast<uint16_t*>(memory + layout.halves);
   codes_ = reinterpret_cast<int8_t*>(memory + layout.codes);
   scales_ = reinterpret_cast<float*>(memory + layout.scales);
   sums_ = reinterpret_cast<int32_t*>(memory + layout.sums);
 }
 
-void Activations::set_input(const float* x, size_t stride, int tokens, int columns) {
-  x_ = x;
-  x_stride_ = stride;
-  tokens_ = tokens;
-  columns_ = columns;
+void Activations::set_input(const Rows& rows) {
+  rows_ = rows;
   form_ = {};
   halves_packed_ = false;
 }
@@ -69,7 +73,7 @@ bool Activations::share_form(const Linear& a, const Linear& b) {
 MmActivations Activations::packed(Pool* pool, const Linear& linear) {
   const size_t k = size_t(linear.padded_columns());
   if (linear.scheme.activation_bits == 16) {
-    if (!halves_packed_) pack_a16(pool);
+    if (!halves_packed_) pack_halves(pool);
     return {halves_, token_stride(k * sizeof(uint16_t)), nullptr, 0, nullptr, 0};
   }
   if (form_ != Form(linear)) pack_codes(pool, Form(linear));
@@ -77,33 +81,44 @@ MmActivations Activations::packed(Pool* pool, const Linear& linear) {
   return {codes_, token_stride(k), scales_, form_.own_scales ? groups : 1, sums_, groups};
 }
 
+// The row of a token; what is no row of memory yet is computed into the member's own.
+const float* Activations::computed(int token, int member) {
+  const float* x = rows_.x + size_t(token) * rows_.stride;
+  float* row = row_ + size_t(member) * row_floats_;
+  if (rows_.norm) {
+    rmsnorm(x, rows_.norm, rows_.columns, rows_.epsilon, row);
+  } else if (rows_.gate) {
+    silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row);
+  } else {
+    return x;
+  }
+  return row;
+}
+
 Activations::Form::Form(const Linear& linear)
     : bits(linear.scheme.activation_bits), group(linear.group()), own_scales(linear.scheme.activation_groups) {}
 
 void Activations::pack_codes(Pool* pool, Form form) {
-  const int k = round_up(columns_, kColumnBlock);
+  const int k = round_up(rows_.columns, kColumnBlock);
   const size_t stride = token_stride(size_t(k)), groups = size_t((k + form.group - 1) / form.group), scales = form.own_scales ? groups : 1;
-  const auto work = [&](int member) {
-    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a8(form.bits, rows.end - rows.begin, columns_, k, form.group, x_ + rows.begin * x_stride_, x_stride_, codes_ + rows.begin * stride, stride,
-               scales_ + rows.begin * scales, scales, sums_ + rows.begin * groups, groups);
-  };
-  tokens_ > 1 ? pool->run(work) : work(0);
+  for_each(pool, rows_.tokens, [&](int token, int member) {
+    const size_t at = size_t(token);
+    quantize_codes(computed(token, member), rows_.columns, k, form.bits, form.group, form.own_scales, codes_ + at * stride, scales_ + at * scales,
+                   sums_ + at * groups);
+  });
   form_ = form;
 }
 
-void Activations::pack_a16(Pool* pool) {
-  const int k = round_up(columns_, kColumnBlock);
-  const size_t stride = token_stride(size_t(k) * sizeof(uint16_t));
-  const auto work = [&](int member) {
-    const Range rows = share(tokens_, member, tokens_ > 1 ? pool->size() : 1);
-    mm_pack_a16(rows.end - rows.begin, columns_, k, x_ + rows.begin * x_stride_, x_stride_, halves_ + rows.begin * stride / sizeof(uint16_t), stride);
-  };
-  tokens_ > 1 ? pool->run(work) : work(0);
+void Activations::pack_halves(Pool* pool) {
+  const int k = round_up(rows_.columns, kColumnBlock);
+  const size_t stride = token_stride(size_t(k) * sizeof(uint16_t)) / sizeof(uint16_t);
+  for_each(pool, rows_.tokens, [&](int token, int member) {
+    quantize_a16(computed(token, member), rows_.columns, k, halves_ + size_t(token) * stride);
+  });
   halves_packed_ = true;
 }
 
-void multiply(Pool* pool, Activations* activations, int tokens, int count, const Linear* const* linears, float* const* y, const size_t* strides) {
+void multiply(Pool* pool, Activations* activations, int count, const Linear* const* linears, float* const* y, const size_t* strides) {
   for (int first = 0, next; first < count; first = next) {
     // The run of linears that read one packed form.
     const MmActivations input = activations->packed(pool, *linears[first]);
@@ -111,7 +126,7 @@ void multiply(Pool* pool, Activations* activations, int tokens, int count, const
     pool->run([&](int member) {
       for (int i = first; i < next; ++i) {
         const int blocks = (linears[i]->padded_rows() + linears[i]->stored_rows() - 1) / linears[i]->stored_rows();
-        multiply_share(*linears[i], input, tokens, y[i], strides[i], share(blocks, member, pool->size()));
+        multiply_share(*linears[i], input, activations->tokens(), y[i], strides[i], pool->share(blocks, member));
       }
     });
   }

@@ -1,5 +1,6 @@
 // Activations: the inputs of one or several linears in the forms that their schemes need, each form packed once.
 //
+// A row is computed (norm, gate) and packed in one go while it is in the first cache: what lies between is never written to memory.
 // Linears that share the input (q, k, v; gate, up) share the packed form when activation bits and group agree: the sums over groups
 // depend on the group, and so do the scales of `ag`.
 #ifndef BENCH_RUNTIME_ACTIVATIONS_H_
@@ -12,15 +13,27 @@
 #include "runtime/linear.h"
 #include "runtime/pool.h"
 
+// What the rows are: x itself, rmsnorm(x) or silu(gate) * x.
+struct Rows {
+  const float* x;
+  size_t stride;  // floats between tokens, also of `gate`
+  int tokens, columns;
+  const float* gate = nullptr;
+  const float* norm = nullptr;  // [columns], the weights of the norm
+  float epsilon = 0;
+};
+
 class Activations {
  public:
-  // Bytes of memory that `place` needs for up to `tokens` rows of up to `columns`.
-  static size_t bytes(int tokens, int columns);
+  // Bytes of memory that `place` needs for up to `tokens` rows of up to `columns`, packed by a team of `members`.
+  static size_t bytes(int tokens, int columns, int members);
   // Uses `memory`, aligned to 64 bytes.
-  void place(uint8_t* memory, int tokens, int columns);
+  void place(uint8_t* memory, int tokens, int columns, int members);
 
-  // The next products read x: [tokens][stride], of which `columns` count. Forgets what was packed before.
-  void set_input(const float* x, size_t stride, int tokens, int columns);
+  // The next products read these rows. Forgets what was packed before.
+  void set_input(const Rows& rows);
+
+  int tokens() const { return rows_.tokens; }
 
   // Whether both read one packed form.
   static bool share_form(const Linear& a, const Linear& b);
@@ -41,15 +54,15 @@ class Activations {
   };
 
   void pack_codes(Pool* pool, Form form);
-  void pack_a16(Pool* pool);
+  void pack_halves(Pool* pool);
+  const float* computed(int token, int member);
 
-  const float* x_ = nullptr;
-  size_t x_stride_ = 0;
-  int tokens_ = 0;
-  int columns_ = 0;
+  Rows rows_{};
   Form form_;  // of what is in codes_; without bits: nothing
   bool halves_packed_ = false;
 
+  size_t row_floats_ = 0;       // of one member
+  float* row_ = nullptr;        // [member][columns]
   uint16_t* halves_ = nullptr;  // [tokens][columns] fp16
   int8_t* codes_ = nullptr;     // [tokens][columns]
   float* scales_ = nullptr;     // [tokens] or [tokens][groups]
@@ -58,6 +71,6 @@ class Activations {
 
 // y[token][row] = linear * input for every token of the input, rows split over the team by blocks of 8. `linears` are multiplied
 // in one go: their inputs are the same, `y[i]` has padded_rows() of linear i per token and `strides[i]` elements between tokens.
-void multiply(Pool* pool, Activations* activations, int tokens, int count, const Linear* const* linears, float* const* y, const size_t* strides);
+void multiply(Pool* pool, Activations* activations, int count, const Linear* const* linears, float* const* y, const size_t* strides);
 
 #endif  // BENCH_RUNTIME_ACTIVATIONS_H_

@@ -2,8 +2,10 @@
 #include "runtime/llm.h"
 
 #include <algorithm>
+#include <atomic>
 #include <initializer_list>
 
+#include "ops/attention.h"
 #include "ops/ops.h"
 
 namespace {
@@ -30,24 +32,15 @@ class Placer {
 
 size_t padded(int rows) { return size_t(round_up(rows, kRowBlock)); }
 
-// Calls row(i) for every token, split over the team; one token is not worth waking it.
-template <typename Row>
-void for_each_token(Pool* pool, int count, const Row& row) {
-  const auto work = [&](int member) {
-    const Range rows = share(count, member, count > 1 ? pool->size() : 1);
-    for (int i = rows.begin; i < rows.end; ++i) row(size_t(i));
-  };
-  count > 1 ? pool->run(work) : work(0);
-}
-
 }  // namespace
 
-Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_rows) {
+Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_rows, KvType kv) {
   model_ = model;
   pool_ = pool;
   positions_ = positions;
   batch_ = batch;
   logit_rows_ = logit_rows;
+  kv_ = kv;
   if (Error failed = find_kernels()) return failed;
   const uint64_t bytes = place(nullptr);
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
@@ -75,10 +68,10 @@ uint64_t Llm::place(uint8_t* memory) {
   key_stride_ = padded(key_columns);
   hidden_stride_ = padded(model.hidden);
   logits_stride_ = padded(model.vocabulary);
+  scratch_stride_ = (attention_scratch(model.head_size) + 15) / 16 * 16;
 
   Placer placer(memory);
   residual_ = placer.floats(rows, channel_stride_);
-  normed_ = placer.floats(rows, channel_stride_);
   projected_ = placer.floats(rows, channel_stride_);
   queries_ = placer.floats(rows, query_stride_);
   keys_ = placer.floats(rows, key_stride_);
@@ -86,16 +79,16 @@ uint64_t Llm::place(uint8_t* memory) {
   attended_ = placer.floats(rows, query_stride_);
   gate_ = placer.floats(rows, hidden_stride_);
   up_ = placer.floats(rows, hidden_stride_);
-  scores_ = placer.floats(uint64_t(pool_->size()), positions);
+  scratch_ = placer.floats(uint64_t(pool_->size()), scratch_stride_);
   cosine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
   sine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
-  cache_ = {placer.floats(1, KvCache::floats(int(model.layers.size()), model.kv_heads, positions_, model.head_size)), model.kv_heads, positions_,
-            model.head_size};
+  cache_ = KvCache(nullptr, kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
+  cache_ = KvCache(placer.bytes(cache_.bytes()), kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
-  uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest));
-  if (memory) activations_.place(packed, batch_, widest);
+  uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest, pool_->size()));
+  if (memory) activations_.place(packed, batch_, widest, pool_->size());
   return placer.used();
 }
 
@@ -107,8 +100,8 @@ const float* Llm::prefill(const uint32_t* tokens, int count) {
 
 const float* Llm::forward(const uint32_t* tokens, int count, int position, Logits wanted) {
   const Model& model = *model_;
-  for_each_token(pool_, count, [&](size_t i) {
-    floats_from_halves(model.embedding + size_t(tokens[i]) * model.channels, model.channels, residual_ + i * channel_stride_);
+  for_each(pool_, count, [&](int i, int) {
+    floats_from_halves(model.embedding + size_t(tokens[i]) * model.channels, model.channels, residual_ + size_t(i) * channel_stride_);
   });
   for (size_t i = 0; i < model.layers.size(); ++i) {
     attend(model.layers[i], static_cast<int>(i), count, position);
@@ -116,76 +109,83 @@ const float* Llm::forward(const uint32_t* tokens, int count, int position, Logit
   }
   if (wanted == Logits::kNone) return nullptr;
 
-  const size_t first = wanted == Logits::kAll ? 0 : size_t(count - 1);
-  const int rows = count - static_cast<int>(first);
-  normalize(model.final_norm, count);
-  activations_.set_input(normed_ + first * channel_stride_, channel_stride_, rows, model.channels);
+  const int first = wanted == Logits::kAll ? 0 : count - 1;
+  activations_.set_input(normed(model.final_norm, first, count - first));
   const Linear* head = &model.head;
-  multiply(pool_, &activations_, rows, 1, &head, &logits_, &logits_stride_);
+  multiply(pool_, &activations_, 1, &head, &logits_, &logits_stride_);
   return logits_;
 }
 
-void Llm::normalize(const float* weight, int count) {
-  for_each_token(pool_, count, [&](size_t i) {
-    rmsnorm(residual_ + i * channel_stride_, weight, model_->channels, model_->epsilon, normed_ + i * channel_stride_);
-  });
+// The normed residual of `count` tokens.
+Rows Llm::normed(const float* weight, int first, int count) const {
+  Rows rows = {residual_ + size_t(first) * channel_stride_, channel_stride_, count, model_->channels};
+  rows.norm = weight;
+  rows.epsilon = model_->epsilon;
+  return rows;
+}
+
+// residual += linear * input.
+void Llm::add_product(const Linear& linear, int count) {
+  const Linear* one = &linear;
+  multiply(pool_, &activations_, 1, &one, &projected_, &channel_stride_);
+  for_each(pool_, count, [&](int i, int) { add(residual_ + size_t(i) * channel_stride_, projected_ + size_t(i) * channel_stride_, model_->channels); });
 }
 
 // residual += output(attention(rope(q), rope(k), v)) of the normed residual.
 void Llm::attend(const Layer& layer, int index, int count, int position) {
-  normalize(layer.attention_norm, count);
-  activations_.set_input(normed_, channel_stride_, count, model_->channels);
+  activations_.set_input(normed(layer.attention_norm, 0, count));
   const Linear* const inputs[] = {&layer.q, &layer.k, &layer.v};
   float* const projections[] = {queries_, keys_, values_};
   const size_t strides[] = {query_stride_, key_stride_, key_stride_};
-  multiply(pool_, &activations_, count, 3, inputs, projections, strides);
+  multiply(pool_, &activations_, 3, inputs, projections, strides);
   rotate_and_store(index, count, position);
-
-  const int heads = model_->heads, size = model_->head_size, sharing = heads / model_->kv_heads;
-  pool_->run([&](int member) {
-    float* scores = scores_ + size_t(member) * size_t(positions_);
-    // Later tokens look back farther: taking turns gives every member as much.
-    for (int64_t task = member; task < int64_t{count} * heads; task += pool_->size()) {
-      const int token = static_cast<int>(task / heads), head = static_cast<int>(task % heads);
-      const size_t offset = size_t(token) * query_stride_ + size_t(head) * size;
-      attention(queries_ + offset, cache_.keys(index, head / sharing), cache_.values(index, head / sharing), position + token + 1, size, scores,
-                attended_ + offset);
-    }
-  });
-
-  activations_.set_input(attended_, query_stride_, count, heads * size);
-  const Linear* output = &layer.output;
-  multiply(pool_, &activations_, count, 1, &output, &projected_, &channel_stride_);
-  for_each_token(pool_, count, [&](size_t i) { add(residual_ + i * channel_stride_, projected_ + i * channel_stride_, model_->channels); });
+  look_back(index, count, position);
+  activations_.set_input({attended_, query_stride_, count, model_->heads * model_->head_size});
+  add_product(layer.output, count);
 }
 
 void Llm::rotate_and_store(int layer, int count, int position) {
   const int size = model_->head_size;
-  for_each_token(pool_, count, [&](size_t i) {
-    const size_t angles = (size_t(position) + i) * (size / 2);
-    float* key = keys_ + i * key_stride_;
-    rope(queries_ + i * query_stride_, model_->heads, size, cosine_ + angles, sine_ + angles);
+  for_each(pool_, count, [&](int i, int) {
+    const size_t angles = (size_t(position) + size_t(i)) * size_t(size / 2);
+    float* key = keys_ + size_t(i) * key_stride_;
+    rope(queries_ + size_t(i) * query_stride_, model_->heads, size, cosine_ + angles, sine_ + angles);
     rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
-    cache_.store(layer, position + static_cast<int>(i), key, values_ + i * key_stride_);
+    cache_.store(layer, position + i, key, values_ + size_t(i) * key_stride_);
+  });
+}
+
+// attended = attention(queries). A piece of work is a few tokens of the heads that share a key-value head; whoever is free takes the next:
+// later tokens look back farther, so they come first.
+void Llm::look_back(int layer, int count, int position) {
+  const int size = model_->head_size, sharing = model_->heads / model_->kv_heads;
+  const int tokens = query_tokens(sharing), tiles = (count + tokens - 1) / tokens;
+  const int heads = std::min(sharing, kQueryRows), parts = (sharing + heads - 1) / heads;
+  std::atomic<int> next{0};
+  pool_->run([&](int member) {
+    float* scratch = scratch_ + size_t(member) * scratch_stride_;
+    for (int piece; (piece = next.fetch_add(1, std::memory_order_relaxed)) < tiles * model_->kv_heads * parts;) {
+      const int token = (tiles - 1 - piece / (model_->kv_heads * parts)) * tokens;
+      const int kv_head = piece / parts % model_->kv_heads, head = piece % parts * heads;
+      const size_t offset = size_t(token) * query_stride_ + size_t(kv_head * sharing + head) * size_t(size);
+      const Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
+                               position + token + 1};
+      attention(queries, cache_.head(layer, kv_head), scratch);
+    }
   });
 }
 
 // residual += down(silu(gate) * up) of the normed residual.
 void Llm::feed_forward(const Layer& layer, int count) {
-  normalize(layer.ffn_norm, count);
-  activations_.set_input(normed_, channel_stride_, count, model_->channels);
+  activations_.set_input(normed(layer.ffn_norm, 0, count));
   const Linear* const inputs[] = {&layer.gate, &layer.up};
   float* const projections[] = {gate_, up_};
   const size_t strides[] = {hidden_stride_, hidden_stride_};
-  multiply(pool_, &activations_, count, 2, inputs, projections, strides);
-  for_each_token(pool_, count, [&](size_t i) {
-    silu_multiply(gate_ + i * hidden_stride_, up_ + i * hidden_stride_, model_->hidden, gate_ + i * hidden_stride_);
-  });
-
-  activations_.set_input(gate_, hidden_stride_, count, model_->hidden);
-  const Linear* down = &layer.down;
-  multiply(pool_, &activations_, count, 1, &down, &projected_, &channel_stride_);
-  for_each_token(pool_, count, [&](size_t i) { add(residual_ + i * channel_stride_, projected_ + i * channel_stride_, model_->channels); });
+  multiply(pool_, &activations_, 2, inputs, projections, strides);
+  Rows gated = {up_, hidden_stride_, count, model_->hidden};
+  gated.gate = gate_;
+  activations_.set_input(gated);
+  add_product(layer.down, count);
 }
 
 int argmax(const float* logits, int count) { return static_cast<int>(std::max_element(logits, logits + count) - logits); }

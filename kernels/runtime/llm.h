@@ -16,10 +16,11 @@ enum class Logits { kNone, kLast, kAll };
 
 class Llm {
  public:
-  // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`).
+  // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`), with keys and
+  // values kept as `kv`.
   // `unsupported` when a linear has no kernel on this CPU, `memory` when there is too little of it, counting the model file.
   // The model and the pool must outlive this object.
-  Error start(Model* model, Pool* pool, int positions, int batch, int logit_rows);
+  Error start(Model* model, Pool* pool, int positions, int batch, int logit_rows, KvType kv);
 
   // Runs tokens at positions `position`, `position + 1`, ...; earlier positions must have been run. Each id is below the vocabulary
   // size. Returns logits: [count][logits_stride()] for kAll, one row for kLast, null for kNone.
@@ -36,19 +37,21 @@ class Llm {
   Error find_kernels();
   void attend(const Layer& layer, int index, int count, int position);
   void feed_forward(const Layer& layer, int count);
-  void normalize(const float* weight, int count);
+  Rows normed(const float* weight, int first, int count) const;
+  void add_product(const Linear& linear, int count);
   void rotate_and_store(int layer, int count, int position);
+  void look_back(int layer, int count, int position);
 
   Model* model_ = nullptr;
   Pool* pool_ = nullptr;
   int positions_ = 0, batch_ = 0, logit_rows_ = 0;
+  KvType kv_ = KvType::kFp16;
   Memory memory_;
   Activations activations_;
-  KvCache cache_{};
+  KvCache cache_;
 
-  size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0;
+  size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0, scratch_stride_ = 0;
   float* residual_ = nullptr;    // [batch][C]
-  float* normed_ = nullptr;      // [batch][C]
   float* projected_ = nullptr;   // [batch][C], what a block adds to the residual
   float* queries_ = nullptr;     // [batch][heads * head size]
   float* keys_ = nullptr;        // [batch][kv heads * head size]
@@ -56,7 +59,7 @@ class Llm {
   float* attended_ = nullptr;    // [batch][heads * head size]
   float* gate_ = nullptr;        // [batch][F]
   float* up_ = nullptr;          // [batch][F]
-  float* scores_ = nullptr;      // [threads][positions]
+  float* scratch_ = nullptr;     // [threads][scratch_stride_], for attention
   float* cosine_ = nullptr;      // [positions][head size / 2]
   float* sine_ = nullptr;        // [positions][head size / 2]
   float* logits_ = nullptr;      // [logit rows][V]

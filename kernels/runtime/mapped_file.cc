@@ -9,7 +9,16 @@
 #include <unistd.h>
 
 MappedFile::~MappedFile() {
-  if (size_) munmap(const_cast<uint8_t*>(data_), size_);
+  if (size_ && !copy_.data()) munmap(const_cast<uint8_t*>(data_), size_);
+}
+
+Error MappedFile::copy_to_huge_pages() {
+  if (size_ == 0) return {};
+  if (Error failed = copy_.allocate(size_, true, "a copy of the model in huge pages")) return failed;
+  memcpy(copy_.data(), data_, size_);
+  munmap(const_cast<uint8_t*>(data_), size_);
+  data_ = copy_.data();
+  return {};
 }
 
 Error MappedFile::open(const std::string& path) {

@@ -42,6 +42,8 @@ class Reader {
     return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
   }
 
+  bool has_linear(std::string_view name) const { return declared_.count(name) || file.has_tensor(std::string(name) + ".weight"); }
+
   Error linear(const std::string& name, int rows, int columns, Linear* out) {
     out->rows = rows;
     out->columns = columns;
@@ -179,7 +181,7 @@ Error read_ends(Reader* reader, Model* model) {
   if (Error failed = reader->halves("token_embd.weight", model->vocabulary, model->channels, &embedding)) return failed;
   model->embedding = reinterpret_cast<const uint16_t*>(embedding);
   if (Error failed = reader->floats("output_norm.weight", model->channels, &model->final_norm)) return failed;
-  if (reader->file.has_tensor("output.weight")) return reader->linear("output", model->vocabulary, model->channels, &model->head);
+  if (reader->has_linear("output")) return reader->linear("output", model->vocabulary, model->channels, &model->head);
   model->head.rows = model->vocabulary;
   model->head.columns = model->channels;
   model->head.set_weights(embedding, nullptr);

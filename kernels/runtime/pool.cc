@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "runtime/affinity.h"
+#include "runtime/core_speed.h"
 
 namespace {
 
@@ -74,7 +75,18 @@ Error Pool::start(int threads, const std::vector<int>& cpus) {
     if (cpus.empty()) continue;
     if (Error failed = pin(worker.thread, cpus[static_cast<size_t>(member)])) return failed;
   }
+  std::vector<int64_t> ns(static_cast<size_t>(threads), 1);
+  if (threads > 1 && !cpus.empty()) this->run([&](int member) { ns[static_cast<size_t>(member)] = product_ns(); });
+  set_speeds(speeds(ns));
   return {};
+}
+
+void Pool::set_speeds(const std::vector<int>& speeds) {
+  shares_.clear();
+  for (int end = 0; const int speed : speeds) {
+    shares_.push_back({end, end + speed});
+    end += speed;
+  }
 }
 
 std::vector<int> Pool::cpus() {

@@ -2,6 +2,9 @@
 //
 // Workers wait for the next piece spinning for a few microseconds (the next product of a token comes that soon), then asleep
 // on a futex: an idle pool uses no CPU. Running allocates nothing.
+//
+// Shares are proportional to the speed of the cores (big.LITTLE). It is measured once, at the start, where threads stay on their CPUs;
+// elsewhere, and where all cores are of one kind, shares are equal. Who computes a result never changes it.
 #ifndef BENCH_RUNTIME_POOL_H_
 #define BENCH_RUNTIME_POOL_H_
 
@@ -17,9 +20,9 @@ struct Range {
   int begin, end;
 };
 
-// The part of [0, count) that member `index` of a team of `team` does: contiguous, sizes differ by one at most.
-inline Range share(int count, int index, int team) {
-  return {static_cast<int>(int64_t{count} * index / team), static_cast<int>(int64_t{count} * (index + 1) / team)};
+// The part of [0, count) that belongs to the units [begin, end) of `units`: parts of neighbours follow each other.
+inline Range part(int count, Range own, int units) {
+  return {static_cast<int>(int64_t{count} * own.begin / units), static_cast<int>(int64_t{count} * own.end / units)};
 }
 
 class Pool {
@@ -37,6 +40,12 @@ class Pool {
   std::vector<int> cpus();
 
   int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  // The part of [0, count) that the member does: contiguous, in proportion to the speed of its core.
+  Range share(int count, int member) const { return part(count, shares_[static_cast<size_t>(member)], shares_.back().end); }
+
+  // Shares work by these speeds, one for each member; `start` has measured them where it can.
+  void set_speeds(const std::vector<int>& speeds);
 
   // Calls work(member) once for every member 0..size()-1 and returns when all are done.
   template <typename Work>
@@ -57,11 +66,22 @@ class Pool {
   void serve(int member);
 
   std::vector<Worker> workers_;
+  std::vector<Range> shares_{{0, 1}};  // the units of each member
   Function function_ = nullptr;
   const void* work_ = nullptr;
   std::atomic<uint32_t> generation_{0};  // counts pieces of work; workers wait for it to change
   std::atomic<uint32_t> pending_{0};     // workers that have not finished the current piece
   std::atomic<bool> stopping_{false};
 };
+
+// Calls work(i, member) for every i in [0, count), split over the team; one is not worth waking it.
+template <typename Work>
+void for_each(Pool* pool, int count, const Work& work) {
+  if (count == 1) return work(0, 0);
+  pool->run([&](int member) {
+    const Range own = pool->share(count, member);
+    for (int i = own.begin; i < own.end; ++i) work(i, member);
+  });
+}
 
 #endif  // BENCH_RUNTIME_POOL_H_

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "runtime/affinity.h"
+#include "runtime/core_speed.h"
 
 namespace {
 
@@ -24,18 +25,44 @@ double process_seconds() {
 
 void test_share() {
   bool ok = true;
-  for (int count : {0, 1, 7, 8, 1000}) {
-    for (int team = 1; team <= 9; ++team) {
+  for (int team = 1; team <= 9; ++team) {
+    Pool pool;
+    ok = ok && !pool.start(team, {});
+    for (int count : {0, 1, 7, 8, 1000}) {
       int next = 0;
       for (int member = 0; member < team; ++member) {
-        const Range range = share(count, member, team);
+        const Range range = pool.share(count, member);
         ok = ok && range.begin == next && range.end >= next && range.end - range.begin <= count / team + 1;
         next = range.end;
       }
       ok = ok && next == count;
     }
   }
-  check(ok, "shares follow each other, cover everything and differ by one at most");
+  check(ok, "equal shares follow each other, cover everything and differ by one at most");
+}
+
+void test_unequal_shares() {
+  Pool pool;
+  check(!pool.start(3, {}), "three threads start");
+  pool.set_speeds({8, 3, 1});
+  const Range ranges[] = {pool.share(120, 0), pool.share(120, 1), pool.share(120, 2)};
+  check(ranges[0].begin == 0 && ranges[0].end == 80 && ranges[1].end == 110 && ranges[2].begin == 110 && ranges[2].end == 120,
+        "shares are in proportion to the speeds");
+  check(pool.share(1, 0).end - pool.share(1, 0).begin + pool.share(1, 1).end - pool.share(1, 1).begin + pool.share(1, 2).end -
+                pool.share(1, 2).begin == 1,
+        "one thing is done once");
+}
+
+void test_speeds() {
+  check(speeds({1000}) == std::vector<int>({1}) && speeds({1000, 1250, 1100}) == std::vector<int>({1, 1, 1}), "equal cores share equally");
+  check(speeds({3100, 1000, 3000, 1040}) == std::vector<int>({3, 8, 3, 8}), "a core of a third of the speed gets a third");
+  check(speeds({3900, 1000, 3000}) == speeds({3000, 1000, 3800}), "and so does one of its kind that was a little slower");
+  check(speeds({1000, 1000000}) == std::vector<int>({8, 1}), "nobody gets nothing");
+}
+
+void test_product() {
+  const int64_t ns = product_ns();
+  check(ns > 0 && ns < 3000000, "the product that cores are compared by is short");
 }
 
 void test_run(int threads) {
@@ -81,6 +108,9 @@ void test_pin() {
 
 int main() {
   test_share();
+  test_unequal_shares();
+  test_speeds();
+  test_product();
   for (const int threads : {1, 2, 5}) test_run(threads);
   test_idle();
   test_pin();

@@ -22,6 +22,7 @@ from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
 from harness.probes.latency import is_sustained, llm_job, mm_job, sustained_job
 from harness.probes.peak import peak_job
+from harness.probes.peer import peer_job
 from harness.probes.power import energy_job, idle_job
 from harness.verdict import judge
 
@@ -47,6 +48,7 @@ JOBS: dict[str, tuple[Job, str]] = {
         "watch",
     ),
     "idle": (idle_job(DEVICE, "a", WATCH, ms=50), "idle"),
+    "peer": (peer_job(DEVICE, "a", "onnxruntime", "1", ["4:256x256:1", "8:256x256:16"], iterations=3), "peer"),
 }
 """Probe -> a job that its golden file answers, and the name of that file."""
 
@@ -266,6 +268,10 @@ def test_each_error_code_has_its_meaning_and_keeps_the_message(
         ("spin", 1, {"mhz": float("nan")}, "mhz"),
         ("spin", 1, {"mhz": float("inf")}, "mhz"),
         ("info", 1, {"cores": []}, "cores"),
+        ("peer", 0, {"command": "mm"}, "the agent ran `mm`, expected `peer`"),
+        ("peer", 1, {"bits": 3}, "the peer answered 3:256x256:1, expected 4:256x256:1"),
+        ("peer", 1, {"kernel": 4}, "kernel"),
+        ("peer", 1, {"ns": [0]}, "ns.0"),
     ],
 )
 def test_a_line_out_of_bounds_is_an_infrastructure_error_that_names_it(

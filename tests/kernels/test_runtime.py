@@ -32,12 +32,13 @@ VOCAB, WINDOW = 203, 100
 torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("program", ["ops/ops_test", "runtime/pool_test"])
+@pytest.mark.parametrize("program", ["ops/ops_test", "runtime/pool_test", "runtime/llm_test"])
 @pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
 def test_the_programs_that_test_parts_pass(build_preset: Any, qemu: Any, program: str, cpu: str | None) -> None:
-    """Every op computes its formula; the pool does its work and sleeps when there is none."""
+    """Every op computes its formula; the pool sleeps when there is no work; prefill and decoding allocate nothing."""
     preset, prefix = ("x86_64-linux", []) if cpu is None else ("aarch64-linux", qemu(cpu))
-    run = subprocess.run([*prefix, build_preset(preset) / program], capture_output=True, text=True)
+    model = [GOLDEN / "model.gguf"] * (program == "runtime/llm_test")
+    run = subprocess.run([*prefix, build_preset(preset) / program, *model], capture_output=True, text=True)
     assert run.returncode == 0, run.stdout + run.stderr
     assert re.fullmatch(r"[1-9]\d* passed, 0 failed\n", run.stdout)
 
@@ -116,6 +117,16 @@ def test_a_mixed_model_agrees_with_the_simulation(agent: Any, arm_agent: Any, tm
     assert abs(np.mean(difference)) < 2e-3
 
 
+@pytest.mark.parametrize("tied", [True, False], ids=["tied", "untied"])
+def test_a_packed_output_agrees_with_the_simulation(agent: Any, tmp_path: Path, tied: bool) -> None:
+    loaded, tokens = random_model(tied=tied), random_tokens(2 * WINDOW)
+    quantized, path = exported(tmp_path, loaded, Plan(FP16, {"lm_head": Scheme.parse("w4a8g32")}))
+    found = column(agent(*score_words(tmp_path, path, tokens)), "logprob")
+    expected = host_score(quantized, tokens, WINDOW).logprob
+    assert np.abs(expected - host_score(loaded, tokens, WINDOW).logprob).max() > 0.05, "the output does not matter"
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 @pytest.mark.parametrize("name", ["model", "model-fp16"])
 @pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
 def test_golden_models_score_as_their_golden_references(agent: Any, arm_agent: Any, name: str, cpu: str | None) -> None:
@@ -130,15 +141,47 @@ def test_golden_models_score_as_their_golden_references(agent: Any, arm_agent: A
     assert [line["window"] for line in answer.results] == [0, 1, 2]
 
 
-def test_the_number_of_threads_changes_no_bit(agent: Any, tmp_path: Path) -> None:
+def written_rows(agent: Any, words: Sequence[Any], folder: Path, *more: Any) -> bytes:
+    """The log-probabilities of every position, as the agent writes them."""
+    assert agent(*words, *more, "--write-reference", folder / "rows").error is None
+    return (folder / "rows").read_bytes()
+
+
+@pytest.mark.parametrize("kv", ["fp32", "fp16", "int8"])
+def test_the_number_of_threads_changes_no_bit(agent: Any, tmp_path: Path, kv: str) -> None:
+    """Nor do the pages that the weights lie in."""
     loaded = random_model(tied=False)
     _, path = exported(tmp_path, loaded, mixed_plan())
-    words = score_words(tmp_path, path, random_tokens(2 * WINDOW))
-    rows = []
-    for threads in (1, 2, 3, 7):
-        assert agent(*words, "--threads", threads, "--write-reference", tmp_path / "rows").error is None
-        rows.append((tmp_path / "rows").read_bytes())
+    words = [*score_words(tmp_path, path, random_tokens(2 * WINDOW)), "--kv", kv]
+    rows = [written_rows(agent, words, tmp_path, "--threads", threads) for threads in (1, 2, 3, 7)]
+    rows.append(written_rows(agent, words, tmp_path, "--pages", "huge"))
     assert rows.count(rows[0]) == len(rows)
+
+
+@pytest.mark.parametrize("cpu", [None, "cortex-a72"])
+def test_a_smaller_cache_is_farther_from_fp32_but_not_far(
+    agent: Any, arm_agent: Any, tmp_path: Path, cpu: str | None
+) -> None:
+    """KL from the same model with an fp32 cache: this random one attends to everything alike, which hides little."""
+    run = agent if cpu is None else arm_agent(cpu)
+    _, path = exported(tmp_path, random_model(tied=False), Plan(FP16))
+    words = score_words(tmp_path, path, random_tokens(2 * WINDOW))
+    written_rows(run, words, tmp_path, "--kv", "fp32")
+    fp32, fp16, int8 = (
+        column(run(*words, "--kv", kv, "--reference", tmp_path / "rows"), "kl").max() for kv in ("fp32", "fp16", "int8")
+    )
+    assert fp32 < 1e-7
+    assert fp16 < 1e-6
+    assert 1e-7 < int8 < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [(("--kv", "fp8"), "expected one of fp32, fp16, int8"), (("--pages", "2M"), "expected one of base, huge")],
+)
+def test_an_unknown_cache_or_page_is_refused(agent: Any, words: tuple[str, str], said: str) -> None:
+    error = agent("llm", "--model", GOLDEN / "model.gguf", *words).error
+    assert error is not None and error["code"] == "usage" and said in error["message"]
 
 
 def test_a_model_has_no_distance_from_itself_and_some_from_another(agent: Any, tmp_path: Path) -> None:

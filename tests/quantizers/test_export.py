@@ -100,6 +100,17 @@ def test_an_untied_output_is_stored(tmp_path: Path, loaded: LoadedModel, untied_
     assert "output.weight" in {tensor.name for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
 
 
+@pytest.mark.parametrize("default", ["w8a8", "w4a8"])
+def test_a_quantized_output_is_a_linear_of_its_own(tmp_path: Path, loaded: LoadedModel, default: str) -> None:
+    """Also beside an embedding that it was tied to, and also with the scheme of the blocks."""
+    plan = Plan(Scheme.parse(default), {"lm_head": Scheme.parse("w8a8")})
+    quantized = quantize(loaded, RECIPES["rtn"], plan)
+    write_gguf(quantized, tmp_path / "model.gguf")
+    verify_roundtrip(quantized, tmp_path / "model.gguf")
+    assert read_gguf(tmp_path / "model.gguf").plan == plan
+    assert {"output.codes", "token_embd.weight"} <= {t.name for t in gguf.GGUFReader(tmp_path / "model.gguf").tensors}
+
+
 def test_query_rows_are_stored_as_rotary_pairs(loaded: LoadedModel, tmp_path: Path) -> None:
     write_gguf(quantize(loaded, RECIPES["rtn"], Plan(FP16)), tmp_path / "model.gguf")
     stored = {tensor.name: tensor.data for tensor in gguf.GGUFReader(tmp_path / "model.gguf").tensors}

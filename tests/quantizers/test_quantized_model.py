@@ -104,3 +104,13 @@ def test_progress_counts_every_layer_once(loaded: LoadedModel) -> None:
     assert [done for done, _, _ in seen] == list(range(15))
     assert {total for _, total, _ in seen} == {14}
     assert [what for _, _, what in seen[:-1]] == list(linears(loaded.model))
+
+
+def test_the_output_is_quantized_only_when_the_plan_names_it(loaded: LoadedModel, tokens: torch.Tensor) -> None:
+    """It may have the scheme that is the default of the blocks; its embedding stays fp16."""
+    quantized = quantize(loaded, RECIPES["rtn"], plan_of("w8a8", lm_head="w8a8"))
+    output = quantized.tensors["lm_head"]
+    assert isinstance(output, QuantizedWeight) and output.scheme == Scheme.parse("w8a8")
+    assert quantized.tensors["model.embed_tokens"].dtype == torch.float16  # type: ignore[union-attr]
+    assert Plan.from_json(quantized.plan.to_json()) == quantized.plan
+    assert 0 < mean_kl(loaded, quantized.as_torch(), tokens) < 0.01

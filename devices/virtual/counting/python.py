@@ -59,7 +59,7 @@ def prepare(home: Path, emulator: Emulator, wheels: Sequence[str], on_step: OnSt
     with locked(folder / "python.lock"):
         if not root.is_dir():
             with tempfile.TemporaryDirectory(dir=folder) as made:
-                _make(Path(made) / "root", folder / "apt", wheels, on_step)
+                _make(Path(made) / "root", Path(made) / "apt", wheels, on_step)
                 _compile(Python(Path(made) / "root"), emulator, wheels)
                 (Path(made) / "root").rename(root)
     return Python(root)

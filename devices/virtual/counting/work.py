@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from devices.virtual.counting.emulator import Block
 
+_PAGE = 4096
 _SAME = 0.9
 """Neighbours run equally often if their counts differ by at most a tenth: the first round may enter elsewhere."""
 
@@ -28,13 +29,13 @@ class Work:
 
 
 def work_of_call(runs: Sequence[Iterable[Block]], calls: int) -> Work:
-    """From three runs, with `calls`, 2 `calls` and 3 `calls` calls."""
+    """From three runs, with `calls`, 2 `calls` and 3 `calls` calls; addresses are those of the last."""
     first, second, third = map(_executions, runs)
+    addresses = {_place(block): block.address for block in runs[-1]}
     blocks, left_out = [], 0.0
-    for address, code in first | second | third:
-        key = (address, code)
-        steps = second[key] - first[key], third[key] - second[key]
-        block = Block(address, code, max(0, min(steps)) // calls)
+    for place in first | second | third:
+        steps = second[place] - first[place], third[place] - second[place]
+        block = Block(addresses.get(place, place[0]), place[1], max(0, min(steps)) // calls)
         blocks += [block] if block.executions else []
         left_out += (sum(steps) / 2 / calls - block.executions) * block.instructions
     return Work(tuple(sorted(blocks, key=lambda block: block.address)), left_out)
@@ -75,5 +76,10 @@ def _continues(one: Block, block: Block) -> bool:
 def _executions(blocks: Iterable[Block]) -> Counter[tuple[int, bytes]]:
     found: Counter[tuple[int, bytes]] = Counter()
     for block in blocks:
-        found[block.address, block.code] += block.executions
+        found[_place(block)] += block.executions
     return found
+
+
+def _place(block: Block) -> tuple[int, bytes]:
+    """The same code at the same place of a page: libraries lie elsewhere in every run, at whole pages."""
+    return block.address % _PAGE, block.code

@@ -91,6 +91,11 @@ def test_what_differs_from_call_to_call_is_left_out() -> None:
     assert work.left_out == pytest.approx((1 * 2 + 7) / 2 / 7)
 
 
+def test_a_library_may_lie_elsewhere_in_every_run() -> None:
+    runs = [[Block(page * 4096 + 16, bytes(8), 5 + 10 * (page + 1))] for page in range(3)]
+    assert work_of_call(runs, 2).blocks == (Block(2 * 4096 + 16, bytes(8), 5),)
+
+
 def test_a_body_that_a_page_cuts_is_one_again() -> None:
     first, second, colder = Block(0, b"aaaa", 99), Block(4, b"bbbb", 100), Block(8, b"cccc", 3)
     assert joined([colder, second, first]) == [Block(0, b"aaaabbbb", 100), colder]

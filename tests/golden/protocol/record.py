@@ -29,6 +29,9 @@ COMMANDS = {
     "error": ["score", "--model", TOKENS, "--tokens", TOKENS, "--window", "16"],
 }
 
+PEER = ["onnxruntime", "--case", "4:256x256:1", "--case", "8:256x256:16", "--iterations", "3"]
+"""What `python -m harness.peers` is asked, which speaks the same protocol."""
+
 GOVERNOR = "/sys/devices/system/cpu/cpufreq/policy0/scaling_governor"
 LEASE = ["lease", "--fence", "12", "--holder", "lab 3, campaign 7"]
 CONVERSATION = ["beat", f"write\t{GOVERNOR}\tperformance", "undo\ttrue", "sing", "end"]
@@ -37,7 +40,7 @@ CONVERSATION = ["beat", f"write\t{GOVERNOR}\tperformance", "undo\ttrue", "sing",
 
 def main() -> None:
     agent = str(Path(sys.argv[1]).resolve())
-    wanted = sys.argv[2:] or [*COMMANDS, "lease"]
+    wanted = sys.argv[2:] or [*COMMANDS, "lease", "peer"]
     for name, options in COMMANDS.items():
         if name not in wanted:
             continue
@@ -45,6 +48,10 @@ def main() -> None:
         (FOLDER / f"{name}.jsonl").write_text(completed.stdout)
     if "lease" in wanted:
         (FOLDER / "lease.jsonl").write_text(hold_lease(agent))
+    if "peer" in wanted:
+        command = [sys.executable, "-m", "harness.peers", *PEER]
+        completed = subprocess.run(command, capture_output=True, text=True, check=True)
+        (FOLDER / "peer.jsonl").write_text(completed.stdout)
 
 
 def hold_lease(agent: str) -> str:

@@ -1,0 +1,32 @@
+// Attention of several queries over one head's keys and values, read once for all of them.
+//
+// out = softmax(query . keys / sqrt(D)) values. The keys pass in tiles of kTile positions with a running maximum and sum for each query
+// (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"), so that room does not
+// grow with the history. A query's result does not depend on which others it is computed with.
+#ifndef BENCH_OPS_ATTENTION_H_
+#define BENCH_OPS_ATTENTION_H_
+
+#include <stddef.h>
+
+#include "ops/kv_cache.h"
+
+constexpr int kQueryRows = 32;  // queries of one call
+
+struct Queries {
+  const float* queries;  // token i, head j: queries + i * stride + j * D
+  float* out;            // the same shape
+  size_t stride;         // floats between tokens
+  int tokens;            // consecutive
+  int heads;             // that share the keys and values, neighbours in a row; tokens * heads is at most kQueryRows
+  int positions;         // that the first token sees, itself included; each later one sees one more
+};
+
+// Tokens of one call, at most: at least 1. More than kQueryRows heads that share a head are several calls.
+inline int query_tokens(int heads) { return heads < kQueryRows ? kQueryRows / heads : 1; }
+
+// Floats that `attention` needs to work in: aligned to 64 bytes, zeroed before the first call.
+size_t attention_scratch(int head_size);
+
+void attention(const Queries& queries, const KvHead& head, float* scratch);
+
+#endif  // BENCH_OPS_ATTENTION_H_
