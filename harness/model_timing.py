@@ -13,6 +13,7 @@ from devices.device import Device
 from harness.artifact import Artifact
 from harness.costs import phase_ms
 from harness.device_run import DeviceRun
+from harness.errors import UsageError
 from harness.job import Job
 from harness.kernel_peers import check_here
 from harness.measurement import Measurement
@@ -83,6 +84,16 @@ class ModelTiming:
     models: tuple[TimedModel, ...]
     peers: Mapping[str, str] = field(default_factory=dict)
     absent: Mapping[str, str] = field(default_factory=dict)
+
+
+def check_length(models: Models) -> None:
+    """Raises UsageError for more tokens than the shape has positions."""
+    wanted, room = models.prefill + models.decode, models.shape.sizes["max_position_embeddings"]
+    if wanted > room:
+        raise UsageError(
+            f"prefill {models.prefill} and decode {models.decode} need more than the {room} positions of "
+            f"{models.shape.name}; ask for fewer"
+        )
 
 
 def time_models(

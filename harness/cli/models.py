@@ -38,7 +38,7 @@ def models(
     """Time whole models of random weights on a device, one after the other in turns; beside llama.cpp with --peers."""
     from harness.kernel_peers import check_here
     from harness.model_files import shape_of
-    from harness.model_timing import DEFAULT_SCHEMES, Models
+    from harness.model_timing import DEFAULT_SCHEMES, Models, check_length
     from harness.suite import check_scheme
 
     if pages not in ("base", "huge"):
@@ -46,6 +46,7 @@ def models(
     kind: Literal["huge", "base"] = "huge" if pages == "huge" else "base"
     schemes = tuple(dict.fromkeys(map(check_scheme, scheme or DEFAULT_SCHEMES)))
     wanted = Models(schemes, shape_of(shape), prefill, decode, threads, kind, launches)
+    check_length(wanted)
     chosen = load_lab(inventory).pick(device)
     if peers:
         check_here(chosen)

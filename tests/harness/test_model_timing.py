@@ -135,7 +135,9 @@ def test_it_is_plain_data(timed: tuple[ModelTiming, Store]) -> None:
     assert json.loads(json.dumps(asdict(timed[0])))["models"][0]["name"] == "fp16"
 
 
-def test_when_no_model_can_be_timed_the_error_is_raised(tmp_path: Path, local_device: Callable[[str], Device]) -> None:
+def test_when_no_model_can_be_timed_the_error_is_raised(
+    tmp_path: Path, local_device: Callable[[str], Device], models: Models
+) -> None:
     """A context of 64 tokens is too short for the prompt."""
     longer = replace(models, schemes=("w4a8g32",), prefill=128, launches=1)
     with pytest.raises(BenchError, match="positions"):
