@@ -2,7 +2,7 @@
 # make test    install what the tests need, then lint, type-check and test
 # make lab     tests of faults, verdicts, energy, calibration and tuning on virtual boards, which take minutes (needs root)
 # make lab-full  the tests on emulated boards, which boot the kernel and drivers of a real one (downloads 207 MB once)
-# make benchmark  our kernels beside those of other libraries (harness/README.md, Peers): half an hour on a quiet machine
+# make benchmark  our kernels and whole models beside other libraries' (harness/README.md, Peers): an hour on a quiet machine
 # make install the virtual environment alone
 
 PYTHON ?= python3
@@ -26,6 +26,8 @@ bench: $(VENV)/.installed
 
 benchmark: $(VENV)/.installed-peers
 	$(BIN)/bench kernels --peers --bits 2,3,4,5,6,8,16 --shape 4096x4096 --m 1 --m 128 --launches 8
+	$(BIN)/bench models --peers --threads 1
+	$(BIN)/bench models --peers --threads 2
 
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)

@@ -192,10 +192,15 @@ class Host:
         return windows(tokens, self.window, max(1, min(count, len(tokens) // self.window)))
 
     def _folder(self, kind: str, *made_from: Any) -> Path:
-        content = canonical_json([CACHE_VERSION, quantizer_sources(), kind, *made_from])
-        folder = self._home / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        return cache_folder(self._home, kind, *made_from)
+
+
+def cache_folder(home: Path, kind: str, *made_from: Any) -> Path:
+    """Where files lie that the quantizers make from the same: plain JSON data. It is there."""
+    content = canonical_json([CACHE_VERSION, quantizer_sources(), kind, *made_from])
+    folder = home / kind / hashlib.sha256(content.encode()).hexdigest()[:32]
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 @memoized

@@ -70,10 +70,10 @@ def compare_peers(device: Device, products: Products, out: Path, command: str, p
     check_here(device)
     absent = {name: reason for name, peer in PEERS.items() if (reason := why_absent(name, products.cases))}
     versions = {name: peer.version() for name, peer in PEERS.items() if name not in absent}
-    run = ProductRun.begin(device, products, out, command, progress)
+    run = ProductRun.of(device, products, out, command, progress)
     ours = run.timing()
     theirs = [_peer_job(run, name, version) for name, version in versions.items()]
-    stored = run.ask([ours, run.limits(), *theirs], needed=ours, together=True)
+    stored = run.ask_products([ours, run.limits(), *theirs], needed=ours, together=True)
     return Standing(tuple(contests(ours, stored, best(limits_of(stored)))), versions, absent)
 
 

@@ -58,11 +58,11 @@ class Timing:
 
 def time_products(device: Device, products: Products, out: Path, command: str, progress: Progress) -> Timing:
     """One product for each case; raises the error of the job when the device cannot do it."""
-    run = ProductRun.begin(device, products, out, command, progress)
+    run = ProductRun.of(device, products, out, command, progress)
     timing = run.timing()
     powered = _powered(run)
     # Times are there though energy may have failed.
-    stored = run.ask([timing, run.limits(), *powered.values()], needed=timing)
+    stored = run.ask_products([timing, run.limits(), *powered.values()], needed=timing)
     operators = CostTable.of(one for one in stored if one.job.key == timing.key).operators.values()
     found = [
         Product(one, _consumed(one, stored, run.station, powered) if products.energy else None) for one in operators

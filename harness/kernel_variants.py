@@ -64,10 +64,10 @@ def try_variants(device: Device, products: Products, out: Path, command: str, pr
     """
     runnable = runnable_variants(device, progress)
     known = [one for one in runnable if one.isa != REFERENCE] or runnable
-    run = ProductRun.begin(device, products, out, command, progress)
+    run = ProductRun.of(device, products, out, command, progress)
     chosen = run.timing()
     named = {one.name: run.timing(cases, one.name) for one in known if (cases := _cases(one, products.cases))}
-    stored = run.ask([chosen, *named.values()], needed=chosen)
+    stored = run.ask_products([chosen, *named.values()], needed=chosen)
     tables = {
         key: CostTable.of(one for one in stored if one.job.key == key) for key in _keys([chosen, *named.values()])
     }

@@ -1,47 +1,32 @@
 """Product run: single products on one device, as a run in the store.
 
-run = ProductRun.begin(device, Products(("w4a8g128:4096x4096:1",)), Path("site"), "bench kernels", progress)
-stored = run.ask([run.timing()], needed=run.timing())
+run = ProductRun.of(device, Products(("w4a8g128:4096x4096:1",)), Path("site"), "bench kernels", progress)
+stored = run.ask_products([run.timing()], needed=run.timing())
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from devices.device import Device
-from harness.campaign import bench_version, git_commit, open_store
-from harness.hold import holder_name
+from harness.device_run import DeviceRun
 from harness.job import Job
 from harness.kernel_cases import Products
 from harness.probes.latency import mm_job
 from harness.probes.peak import peak_job
 from harness.progress import Progress
-from harness.records import record_device
-from harness.scheduler import DeviceWork, run_jobs
-from harness.session_protocol import Rules
-from harness.station import Station, open_station
-from harness.store import Store, StoredMeasurement
-from harness.summary import publish
+from harness.store import StoredMeasurement
 
 
 @dataclass(frozen=True)
-class ProductRun:
+class ProductRun(DeviceRun):
     products: Products
-    station: Station
-    store: Store
-    run_id: str
-    progress: Progress
 
     @classmethod
-    def begin(cls, device: Device, products: Products, out: Path, command: str, progress: Progress) -> "ProductRun":
-        """Reach the device and write down what it is; raises DeviceError or BenchError."""
-        store = open_store(out)
-        with progress.step(f"{device.name}: facts and agent") as advance:
-            station = open_station(device, advance, store, holder_name("bench kernels"))
-        run_id = store.begin_run(device.name, command, {"cases": list(products.cases)}, git_commit(), bench_version())
-        agent = station.agent
-        record_device(store, run_id, station.identity, station.name, agent.sha256, station.facts, agent.made_from)
-        return cls(products, station, store, run_id, progress)
+    def of(cls, device: Device, products: Products, out: Path, command: str, progress: Progress) -> "ProductRun":
+        """Begin; raises DeviceError or BenchError."""
+        run = DeviceRun.begin(device, {"cases": list(products.cases)}, out, command, progress)
+        return cls(run.station, run.store, run.run_id, run.progress, products)
 
     def timing(self, cases: Sequence[str] | None = None, variant: str | None = None) -> Job:
         """All cases, or those given; with the kernel that the agent chooses unless one is named."""
@@ -64,30 +49,11 @@ class ProductRun:
         job = peak_job(station.identity, station.agent.sha256, threads=self.products.threads, cpus=station.cpus)
         return self.of_this_run(job)
 
-    def of_this_run(self, job: Job) -> Job:
-        """Times are of a day: another run asks again."""
-        return replace(job, params={**job.params, "run": self.run_id})
-
-    def ask(self, jobs: Sequence[Job], needed: Job, together: bool = False) -> list[StoredMeasurement]:
+    def ask_products(self, jobs: Sequence[Job], needed: Job, together: bool = False) -> list[StoredMeasurement]:
         """All answers of this run, which ends here; raises the error of the job that is needed.
 
         `together`: launches of all jobs take turns, whatever their probes.
         """
-        with self.progress.step("products") as advance:
-            outcomes = run_jobs(
-                [DeviceWork(self.station.device, tuple(jobs), paired=together)],
-                self.store,
-                self.run_id,
-                [self.station.agent],
-                progress=lambda event: advance(event.done, event.total, event.message),
-                rules=Rules(),
-            )
-        publish(self.store, self.run_id)
-        self.store.end_run(self.run_id, "failed" if any(one.error for one in outcomes) else "finished")
-        failed = next((one.error for one in outcomes if one.job.key == needed.key and one.error), None)
-        if failed:
-            raise failed
-        for error in sorted({str(one.error) for one in outcomes if one.error}):
-            self.progress.note(f"{self.station.name}: {error}")
+        stored = self.ask(jobs, [needed], together)
         self.progress.note(f"run {self.run_id}: `bench allocate --costs {self.run_id}` reckons with it")
-        return self.store.measurements(run_id=self.run_id)
+        return stored

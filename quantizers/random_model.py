@@ -37,14 +37,13 @@ STANDARD_DEVIATION = 0.02
 """`initializer_range` of LLaMA."""
 
 
-def random_model(shape: str, plan: Plan, seed: int = 1) -> QuantizedModel:
+def random_model(shape: str, plan: Plan, seed: int = 1, sizes: Mapping[str, int] | None = None) -> QuantizedModel:
     """A QuantizedModel of a shape in SHAPES, its output untied; equal arguments give equal weights.
 
-    Raises UnsupportedModelError for a shape that is not there and PlanError for a layer that is not.
+    With `sizes` the shape is only a name for them. Raises UnsupportedModelError for a shape that is not there and
+    PlanError for a layer that is not.
     """
-    if shape not in SHAPES:
-        raise UnsupportedModelError(f"no shape {shape!r}; nearest: {nearest(shape, SHAPES)}")
-    source = _unloaded(shape)
+    source = _unloaded(shape, sizes or sizes_of(shape))
     matrices = dict(_matrices(source.model))
     check_plan(plan, {name: size for name, size in matrices.items() if name != EMBEDDING})
     random = torch.Generator().manual_seed(seed)
@@ -56,12 +55,19 @@ def random_model(shape: str, plan: Plan, seed: int = 1) -> QuantizedModel:
     return QuantizedModel({**norms, **weights}, plan, RANDOM, source)
 
 
-def _unloaded(shape: str) -> LoadedModel:
+def sizes_of(shape: str) -> Mapping[str, int]:
+    """Keys of a LlamaConfig; raises UnsupportedModelError for a shape that is not there."""
+    if shape not in SHAPES:
+        raise UnsupportedModelError(f"no shape {shape!r}; nearest: {nearest(shape, SHAPES)}")
+    return SHAPES[shape]
+
+
+def _unloaded(shape: str, sizes: Mapping[str, int]) -> LoadedModel:
     """The model without memory for its weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     with torch.device("meta"):
-        model: Any = LlamaForCausalLM(LlamaConfig(**SHAPES[shape], tie_word_embeddings=False))
+        model: Any = LlamaForCausalLM(LlamaConfig(**sizes, tie_word_embeddings=False))
     return LoadedModel(model, None, Path(), f"random-{shape}", hashlib.sha256(shape.encode()).hexdigest())
 
 

@@ -1,8 +1,8 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
 Commands live beside this file: run (measuring), ab (two models in turns), lab (devices), trust (host keys), health,
-calibrate (batteries), tune, virtual (boards), make (agents, models, plans), kernels (products), simulate, results,
-trend (many runs).
+calibrate (batteries), tune, virtual (boards), make (agents, models, plans), kernels (products), models (whole ones),
+simulate, results, trend (many runs).
 """
 
 import json
@@ -12,7 +12,22 @@ from collections.abc import Sequence
 
 import typer
 
-from harness.cli import ab, calibrate, health, kernels, lab, make, results, run, simulate, trend, trust, tune, virtual
+from harness.cli import (
+    ab,
+    calibrate,
+    health,
+    kernels,
+    lab,
+    make,
+    models,
+    results,
+    run,
+    simulate,
+    trend,
+    trust,
+    tune,
+    virtual,
+)
 from harness.cli.output import own_stdout, say
 from harness.cli.status import explain
 
@@ -35,6 +50,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.command("build")(make.build)
 app.command("quantize")(make.quantize)
 app.command("kernels")(kernels.kernels)
+app.command("models")(models.models)
 app.command("allocate")(make.allocate)
 app.command("recipes")(make.recipes)
 app.command("compare")(results.compare)

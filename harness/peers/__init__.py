@@ -1,6 +1,7 @@
 """Peers: what other libraries take for the same products, on this machine. A peer runs in a process of its own.
 
-Out of scope: peers on other devices, where nothing is installed, and whole models.
+Whole models are timed by llama.cpp alone (llamacpp_model.py). Out of scope: peers on other devices, where nothing is
+installed.
 """
 
 from harness.peers.base import Kernel, Peer

@@ -5,8 +5,6 @@ case is BITS:NxK:M; all kernels of the peer that store so many bits are timed.
 """
 
 import argparse
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from harness.peers import PEERS, Kernel, Peer
+from harness.peers import PEERS, Kernel, Peer, lines
 from harness.peers.base import Matrix, Weights
-from harness.peers.timing import Effort, Timed, now_ns, time_all, timer_ns
+from harness.peers.timing import Effort, Timed, time_all
 
-PROTOCOL = 1
 ROWS = 64
 """Random ones, which weights repeat: a multiple of what any peer interleaves."""
 MAX_COPIES = 256
@@ -47,16 +44,16 @@ class Case:
 def main(words: Sequence[str]) -> int:
     asked = _arguments().parse_args(words)
     # Thread i of the agent stays on the i-th CPU; those of a peer choose among as many.
-    _settle(asked.cpus[: asked.threads])
+    lines.settle(asked.cpus[: asked.threads])
     peer = PEERS[asked.peer]
     if missing := peer.missing():
-        _hello(peer, "")
-        _say("error", code="unsupported", message=f"{asked.peer}: {missing}")
+        lines.hello("peer", "")
+        lines.say("error", code="unsupported", message=f"{asked.peer}: {missing}")
         return 5
-    _hello(peer, f"{asked.peer} {peer.version()}")
+    lines.hello("peer", f"{asked.peer} {peer.version()}")
     peer.start(asked.threads)
     _time(peer, asked)
-    _say("done", cpus=_cpus())
+    lines.done()
     return 0
 
 
@@ -103,7 +100,7 @@ def _time(peer: Peer, asked: argparse.Namespace) -> None:
     timed = time_all(products, Effort(asked.min_ns, asked.iterations, asked.warm), asked.seed)
     for (kernel, case), found in timed.items():
         weights = held[kernel, case.n, case.k]
-        _say("peer", **_line(asked, kernel, case, weights, found))
+        lines.say("peer", **_line(asked, kernel, case, weights, found))
 
 
 def _load(peer: Peer, kernel: Kernel, rows: Matrix, n: int, footprint: int) -> Weights:
@@ -134,37 +131,6 @@ def _line(asked: argparse.Namespace, kernel: Kernel, case: Case, weights: Weight
     }
 
 
-def _settle(cpus: Sequence[int]) -> None:
-    """Before threads of the peer begin: they inherit where they may run. Those that numpy began are moved."""
-    # Meant for the libraries of the bench itself; a peer waits as it likes.
-    os.environ.pop("OMP_WAIT_POLICY", None)
-    for task in _tasks() if cpus else ():
-        os.sched_setaffinity(task, cpus)
-
-
-def _cpus() -> list[int]:
-    """What the kernel lets the threads of this process run on, together."""
-    return sorted({cpu for task in _tasks() for cpu in os.sched_getaffinity(task)})
-
-
-def _tasks() -> list[int]:
-    return [int(path.name) for path in Path("/proc/self/task").iterdir()]
-
-
-def _hello(peer: Peer, agent: str) -> None:
-    affinity = sorted(os.sched_getaffinity(0))
-    _say(
-        "hello", protocol=PROTOCOL, agent=agent, command="peer", pid=os.getpid(), timer_ns=timer_ns(), affinity=affinity
-    )
-
-
-def _say(kind: str, **fields: Any) -> None:
-    """On the standard output that this process began with: what libraries print there goes to standard error."""
-    print(json.dumps({"type": kind, "t": now_ns(), **fields}), file=_OUTPUT, flush=True)
-
-
-_OUTPUT = os.fdopen(os.dup(1), "w", encoding="utf-8")
-
 if __name__ == "__main__":
-    os.dup2(2, 1)
+    lines.own_output()
     raise SystemExit(main(sys.argv[1:]))

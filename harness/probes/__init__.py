@@ -5,7 +5,7 @@ from harness.probes.base import Probe
 from harness.probes.info import Info, Spin
 from harness.probes.latency import Llm, Mm
 from harness.probes.peak import Peak
-from harness.probes.peer import PeerProducts
+from harness.probes.peer import PeerModel, PeerProducts
 from harness.probes.power import Energy, Idle
 
 PROBES: dict[str, Probe] = {
@@ -15,6 +15,7 @@ PROBES: dict[str, Probe] = {
     "peak": Peak(),
     "peer": PeerProducts(),
     "llm": Llm(),
+    "peer_llm": PeerModel(),
     "accuracy": Accuracy(),
     "energy": Energy(),
     "idle": Idle(),

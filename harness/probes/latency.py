@@ -97,8 +97,12 @@ def llm_job(
     cpus: Sequence[int] = (),
     launches: int = LAUNCHES,
     min_ms: int = 0,
+    pages: Literal["base", "huge"] = "base",
 ) -> Job:
-    """Time prefill and decode of a model; iterations go on until they have lasted `min_ms` together."""
+    """Time prefill and decode of a model; iterations go on until they have lasted `min_ms` together.
+
+    `pages` are those of the weights; huge ones are a copy of the file.
+    """
     params = {
         "prefill": prefill,
         "decode": decode,
@@ -108,7 +112,7 @@ def llm_job(
         "launches": launches,
     }
     # A parameter that changes nothing would change the key of what was measured before there was one.
-    more = {"min_ms": min_ms} if min_ms else {}
+    more = ({"min_ms": min_ms} if min_ms else {}) | ({"pages": pages} if pages != "base" else {})
     return Job(device, "llm", {"agent": agent_sha256, "model": model_sha256}, params | more)
 
 
@@ -164,6 +168,7 @@ class Llm:
         ]
         # The probe energy asks the same work, and says itself how long.
         longer = ["--min-ms", str(job.params["min_ms"])] if job.probe == self.name and "min_ms" in job.params else []
+        longer += ["--pages", job.params["pages"]] if "pages" in job.params else []
         return [paths["agent"], "llm", "--model", paths["model"], *options, *longer, *placement_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:

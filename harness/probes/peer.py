@@ -1,4 +1,4 @@
-"""Probe peer: products of another library, in a process of its own on this machine (harness/peers/)."""
+"""Probes peer (products of another library) and peer_llm (a whole model by llama.cpp): processes on this machine."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,8 +9,8 @@ from pydantic import Field
 from harness.errors import InfrastructureError
 from harness.job import Job
 from harness.measurement import Measurement
-from harness.probes.base import Count, Word, read_results
-from harness.probes.latency import LAUNCHES, Durations, Timed
+from harness.probes.base import Count, Word, placement_options, read_results
+from harness.probes.latency import LAUNCHES, Durations, Llm, Timed
 
 
 class PeerLine(Timed):
@@ -58,6 +58,13 @@ def peer_job(
     return Job(device, "peer", {"agent": agent_sha256}, params)
 
 
+def peer_llm_job(timing: Job, model_sha256: str, version: str) -> Job:
+    """What the llm job asks of another model file, by llama.cpp of this version; the agent only checks the clock."""
+    asked = {name: value for name, value in timing.params.items() if name != "pages"}
+    artifacts = {**timing.artifacts, "model": model_sha256}
+    return Job(timing.device, "peer_llm", artifacts, {**asked, "peer": "llamacpp", "version": version})
+
+
 class PeerProducts:
     """Metric `latency`, ns per product, one value a batch; subject peer, kernel, bits, group, n, k, m, weight_bytes."""
 
@@ -68,9 +75,8 @@ class PeerProducts:
         cases = [word for case in job.params["cases"] for word in ("--case", case)]
         weights = ["--warm"] if job.params["footprint"] == "warm" else []
         effort = ["--iterations", str(job.params["iterations"]), "--min-ns", str(job.params["min_ns"])]
-        cpus = ["--cpus", ",".join(map(str, job.params["cpus"]))] if job.params["cpus"] else []
-        place = ["--threads", str(job.params["threads"]), *cpus]
-        return [sys.executable, "-m", "harness.peers", job.params["peer"], *cases, *weights, *effort, *place]
+        command = [sys.executable, "-m", "harness.peers", job.params["peer"]]
+        return [*command, *cases, *weights, *effort, *placement_options(job)]
 
     def parse(self, job: Job, lines: Iterable[str]) -> list[Measurement]:
         """InfrastructureError when there is no answer, or one to what was not asked; some cases may have no kernel."""
@@ -80,6 +86,17 @@ class PeerProducts:
             found = ", ".join(sorted(strange)) or "nothing"
             raise InfrastructureError(f"the peer answered {found}, expected {', '.join(job.params['cases'])}")
         return [_product(job, line) for line in results]
+
+
+class PeerModel(Llm):
+    """As of llm: metrics `latency` and `first_latency`, ns of a whole phase; subject phase, tokens, threads."""
+
+    name: ClassVar[str] = "peer_llm"
+
+    def argv(self, job: Job, paths: Mapping[str, str]) -> list[str]:
+        work = [w for name in ("prefill", "decode", "iterations") for w in (f"--{name}", str(job.params[name]))]
+        command = [sys.executable, "-m", "harness.peers.llamacpp_model", "time", paths["model"]]
+        return [*command, *work, *placement_options(job)]
 
 
 SUBJECT = ("peer", "kernel", "bits", "group", "n", "k", "m", "footprint_bytes", "threads", "weight_bytes")

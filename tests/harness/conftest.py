@@ -11,6 +11,7 @@ from devices.device import Device, Target
 from harness.artifact import Artifact, artifact_of
 from harness.build import build_agent
 from harness.job import Job
+from harness.model_files import Shape
 from harness.store import Store
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "protocol"
@@ -76,6 +77,16 @@ say(type="done")
 def golden() -> Callable[[str], list[str]]:
     """The lines of one golden file of the protocol."""
     return lambda name: (GOLDEN / f"{name}.jsonl").read_text().splitlines()
+
+
+@pytest.fixture(scope="session")
+def tiny_shape() -> Shape:
+    """Of a model that is made and timed in a moment, with columns that every library can quantize."""
+    sizes = {
+        "vocab_size": 512, "hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 64,
+    }  # fmt: skip
+    return Shape("tiny", sizes)
 
 
 @pytest.fixture

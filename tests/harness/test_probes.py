@@ -22,7 +22,7 @@ from harness.probes.accuracy import accuracy_job
 from harness.probes.base import effective_cpus
 from harness.probes.latency import is_sustained, llm_job, mm_job, sustained_job
 from harness.probes.peak import peak_job
-from harness.probes.peer import peer_job
+from harness.probes.peer import peer_job, peer_llm_job
 from harness.probes.power import energy_job, idle_job
 from harness.verdict import judge
 
@@ -48,6 +48,7 @@ JOBS: dict[str, tuple[Job, str]] = {
         "watch",
     ),
     "idle": (idle_job(DEVICE, "a", WATCH, ms=50), "idle"),
+    "peer_llm": (peer_llm_job(llm_job(DEVICE, "a", "m", prefill=16, decode=8, iterations=3), "g", "1"), "llm"),
     "peer": (peer_job(DEVICE, "a", "onnxruntime", "1", ["4:256x256:1", "8:256x256:16"], iterations=3), "peer"),
 }
 """Probe -> a job that its golden file answers, and the name of that file."""

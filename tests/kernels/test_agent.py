@@ -72,7 +72,7 @@ def test_result_lines_have_the_fields_of_the_golden_files(agent: Any, command: t
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0-999999"), "usage", "CPU numbers"),
         (("mm", "--case", "w4a8:8x32:1", "--cpus", "0", "--threads", "2"), "usage", "2 threads on 1 cpus"),
         (("mm", "--case", "w4a8:8x32:1", "--footprint", 1 << 40), "memory", "MiB are available"),
-        (("mm", "--case", "w4a8:8x32:1", "--pages", "large"), "usage", "expected huge or base"),
+        (("mm", "--case", "w4a8:8x32:1", "--pages", "large"), "usage", "expected one of base, huge"),
         (("peak", "--ms", "0"), "usage", "from 1 to 60000"),
         (("peak", "--watch", "/x"), "usage", "unknown option"),
         (("llm",), "usage", "--model"),
