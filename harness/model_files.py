@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.artifact import Artifact, artifact_of
 from harness.build import bench_home
-from harness.errors import InfrastructureError
+from harness.errors import InfrastructureError, UsageError
 from harness.host import cache_folder
 from quantizers.atomic import atomic
 from quantizers.plan import OUTPUT, Plan
@@ -43,10 +43,14 @@ class Shape:
 
 
 def shape_of(name: str) -> Shape:
-    """Raises UnsupportedModelError for a shape that nobody published here."""
+    """Raises UsageError for a shape that nobody published here."""
+    from quantizers.errors import UnsupportedModelError
     from quantizers.random_model import sizes_of
 
-    return Shape(name, sizes_of(name))
+    try:
+        return Shape(name, sizes_of(name))
+    except UnsupportedModelError as error:
+        raise UsageError(str(error)) from None
 
 
 def plan_of(scheme: str) -> Plan:

@@ -1,6 +1,6 @@
 // Every variant against the reference, on shapes and values chosen to break them.
 //
-//   mm_test [--expect scalar,avx2 [--every N]]   exit 0 when all agree and exactly these instruction sets can run here (default: at
+//   mm_test [--expect scalar,avx2] [--every N]   exit 0 when all agree and exactly these instruction sets can run here (default: at
 //                                                least scalar and the architecture's first), on every N-th case
 //   mm_test --pack BITS N K [FAMILY]   codes, one byte each, from standard input; the packed layout, or a family's, on standard output
 #include "mm/mm.h"
@@ -392,7 +392,8 @@ int main(int argc, char** argv) {
     return pack_standard_input(family_called(argc == 6 ? argv[5] : "packed"), atoi(argv[2]), atoi(argv[3]), atoi(argv[4]));
   if (argc == 5 && !strcmp(argv[3], "--every")) every = std::max(atoi(argv[4]), 1);
   if ((argc == 3 || argc == 5) && !strcmp(argv[1], "--expect")) return run_tests(split(argv[2]), true);
-  if (argc == 1) return run_tests(kLeast, false);
-  fprintf(stderr, "usage: mm_test [--expect isa,isa [--every N]] | mm_test --pack BITS N K [FAMILY]\n");
+  if (argc == 3 && !strcmp(argv[1], "--every")) every = std::max(atoi(argv[2]), 1);
+  if (argc == 1 || every > 1) return run_tests(kLeast, false);
+  fprintf(stderr, "usage: mm_test [--expect isa,isa] [--every N] | mm_test --pack BITS N K [FAMILY]\n");
   return 2;
 }

@@ -129,7 +129,7 @@ def limit(kind: int, amount: int) -> Callable[[], None]:
     return lambda: resource.setrlimit(kind, (amount, amount))
 
 
-@pytest.mark.parametrize("mib", [2, 8, 64])
+@pytest.mark.parametrize("mib", [4, 8, 64])
 def test_a_refused_allocation_is_an_error_line(agent: Any, mib: int) -> None:
     words = ("mm", "--case", "w8a8:4096x4096:64", "--threads", 4)
     answer = agent(*words, preexec_fn=limit(resource.RLIMIT_AS, mib << 20))
