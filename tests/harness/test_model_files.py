@@ -5,10 +5,9 @@ from pathlib import Path
 import pytest
 
 from harness.artifact import artifact_of
-from harness.errors import InfrastructureError
+from harness.errors import InfrastructureError, UsageError
 from harness.model_files import HEAD, Shape, llama_file, plan_of, random_file, shape_of
 from harness.peers import PEERS
-from quantizers.errors import UnsupportedModelError
 from quantizers.export import read_gguf
 from quantizers.plan import OUTPUT
 
@@ -16,7 +15,7 @@ from quantizers.plan import OUTPUT
 def test_a_published_shape_is_known_by_name_and_another_is_refused() -> None:
     # All but the embedding of 1.1 thousand million, as its card has it.
     assert shape_of("tinyllama-1.1b").weights == pytest.approx(1.034e9, rel=1e-3)
-    with pytest.raises(UnsupportedModelError, match="nearest: tinyllama"):
+    with pytest.raises(UsageError, match="nearest: tinyllama"):
         shape_of("tinylama")
 
 
@@ -56,8 +55,10 @@ def test_what_llamacpp_cannot_quantize_leaves_no_file(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("model.gguf"))
 
 
-@pytest.mark.skipif(bool(PEERS["llamacpp"].missing()), reason="llama.cpp is not installed")
+@pytest.mark.full
 def test_llamacpp_makes_its_file_of_our_fp16_one(tmp_path: Path, tiny_shape: Shape) -> None:
+    """Needs the extra [peers]."""
+    assert not PEERS["llamacpp"].missing()
     fp16 = random_file(tiny_shape, "fp16", tmp_path)
     theirs = llama_file(fp16, PEERS["llamacpp"].version(), tmp_path)
     # 4.5 bits a weight, 6.6 of the output, but for 50 kB of what describes them.
