@@ -150,8 +150,8 @@ struct Avx2Base {
       BENCH_UNROLL
       for (int t = 0; t < Tokens; ++t) {
         const Floats x = _mm256_broadcast_ss(a + t * stride + k);
-      BENCH_UNROLL
-      for (int i = 0; i < Blocks; ++i) sums[i][t] = fma(row[i], x, sums[i][t]);
+        BENCH_UNROLL
+        for (int i = 0; i < Blocks; ++i) sums[i][t] = fma(row[i], x, sums[i][t]);
       }
     }
   }
@@ -165,8 +165,8 @@ struct Avx2Base {
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {
         const __m256i w = signed_codes<W>(codes, step);
-      BENCH_UNROLL
-      for (int j = 0; j < 4; ++j) sums[j] = fma(column(w, j), _mm256_set1_ps(x[4 * step + j]), sums[j]);
+        BENCH_UNROLL
+        for (int j = 0; j < 4; ++j) sums[j] = fma(column(w, j), _mm256_set1_ps(x[4 * step + j]), sums[j]);
       }
     }
     return times(plus(plus(sums[0], sums[1]), plus(sums[2], sums[3])), 0x1p-24f);
@@ -182,8 +182,8 @@ struct Avx2Base {
       BENCH_UNROLL
       for (int r = 0; r < Rows; ++r) sums[r] = fma(load_halves(at_byte<uint16_t>(w, r * stride) + i), x, sums[r]);
     }
-      BENCH_UNROLL
-      for (int r = 0; r < Rows; ++r) {
+    BENCH_UNROLL
+    for (int r = 0; r < Rows; ++r) {
       out[r] = horizontal_sum(sums[r]);
       for (int j = i; j < k; ++j) out[r] += _cvtsh_ss(at_byte<uint16_t>(w, r * stride)[j]) * _cvtsh_ss(a[j]);
     }

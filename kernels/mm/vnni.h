@@ -19,23 +19,23 @@ struct Vnni : Avx2Base {
   template <int W>
   static void unpack(const uint8_t* codes, int blocks, uint8_t* out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-        BENCH_UNROLL
-        for (int step = 0; step < kSteps; ++step, out += 32) _mm256_store_si256((__m256i*)out, codes_of<W>(codes, step));
+      BENCH_UNROLL
+      for (int step = 0; step < kSteps; ++step, out += 32) _mm256_store_si256((__m256i*)out, codes_of<W>(codes, step));
   }
 
   template <int W, int A, int Blocks, int Tokens>
   static BENCH_INLINE void dot(const uint8_t* const (&w)[Blocks], int blocks, const int8_t* a, size_t stride, Sums (&sums)[Blocks][Tokens]) {
     for (int b = 0; b < blocks; ++b) {
-        BENCH_UNROLL
-        for (int step = 0; step < kSteps; ++step) {
+      BENCH_UNROLL
+      for (int step = 0; step < kSteps; ++step) {
         __m256i codes[Blocks];
         BENCH_UNROLL
         for (int i = 0; i < Blocks; ++i) codes[i] = _mm256_load_si256((const __m256i*)(w[i] + (b * kSteps + step) * 32));
         BENCH_UNROLL
         for (int t = 0; t < Tokens; ++t) {
           const __m256i x = broadcast4(a + t * stride + b * kColumns + 4 * step);
-        BENCH_UNROLL
-        for (int i = 0; i < Blocks; ++i) sums[i][t] = Dot::add(sums[i][t], codes[i], x);
+          BENCH_UNROLL
+          for (int i = 0; i < Blocks; ++i) sums[i][t] = Dot::add(sums[i][t], codes[i], x);
         }
       }
     }
@@ -46,8 +46,8 @@ struct Vnni : Avx2Base {
     __m256i chains[4] = {sums};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       prefetch<W>(codes);
-        BENCH_UNROLL
-        for (int step = 0; step < kSteps; ++step)
+      BENCH_UNROLL
+      for (int step = 0; step < kSteps; ++step)
         chains[step % 4] = Dot::add(chains[step % 4], codes_of<W>(codes, step), broadcast4(a + 4 * step));
     }
     sums = _mm256_add_epi32(_mm256_add_epi32(chains[0], chains[1]), _mm256_add_epi32(chains[2], chains[3]));
