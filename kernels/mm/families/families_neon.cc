@@ -296,27 +296,7 @@ struct Dots {
   }
 };
 
-template <int W, int A>
-void planes(const Operands& o) { run_strips(o, Planes<A>{W}, offset(W)); }
-template <int W, int A>
-void table(const Operands& o) { run_strips(o, Table{W}, offset(W)); }
-template <int W, int A>
-void agile(const Operands& o) { run_strips(o, Agile{}, offset(W)); }
-template <int W, int A>
-void deep(const Operands& o) { run_blocks<W>(o, 0, dot_deep<A>); }
-
-template <int W, int A>
-void codebook(const Operands& o) { run_codebook<Dots>(o); }
-template <int W, int A>
-void twolevel(const Operands& o) { run_twolevel<Dots>(o); }
-template <int W, int A>
-void trip(const Operands& o) { run_trip<Dots>(o); }
-template <int W, int A>
-void rowsplit(const Operands& o) { run_rowsplit<Dots>(o); }
-template <int W, int A>
-void sidecar(const Operands& o) { run_sidecar<Dots>(o); }
-template <int W, int A>
-void sparse(const Operands& o) { run_sparse<Dots>(o); }
+#include "mm/families/calls.inc"
 
 }  // namespace
 
