@@ -24,9 +24,9 @@ from devices.virtual.counting.work import Work, work_of_call
 from devices.virtual.lab import ALIASES, TAG
 from harness.build import bench_home
 from harness.errors import InfrastructureError, UnsupportedError
+from harness.kernel_cases import Case
 from harness.onnx_product import BITS, BLOCKS, INPUT, OUTPUT, matmul_nbits
 from harness.progress import Advance
-from quantizers.scheme import Scheme
 
 DEFAULT_CASES = tuple(
     f"{scheme}:{product}"
@@ -50,28 +50,8 @@ for _ in range(calls):
 """
 
 
-@dataclass(frozen=True)
-class Product:
-    """A case, `SCHEME:NxK:M`, in its parts."""
-
-    scheme: Scheme
-    n: int
-    k: int
-    m: int
-
-    @classmethod
-    def parse(cls, case: str) -> "Product":
-        """Of a word that `check_case` has passed."""
-        scheme, shape, m = case.split(":")
-        n, k = shape.split("x")
-        return cls(Scheme.parse(scheme), int(n), int(k), int(m))
-
-    def __str__(self) -> str:
-        return f"{self.scheme}:{self.n}x{self.k}:{self.m}"
-
-    @property
-    def macs(self) -> int:
-        return self.m * self.n * self.k
+class Product(Case):
+    """A case, and whether the peer multiplies it."""
 
     @property
     def has_peer(self) -> bool:

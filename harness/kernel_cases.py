@@ -4,11 +4,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Literal, Self
 
 from harness.errors import UsageError
 from harness.suite import check_scheme
-from quantizers.scheme import WEIGHT_BITS
+from quantizers.scheme import WEIGHT_BITS, Scheme
 
 SCHEMES = {bits: f"w{bits}a8g128" for bits in WEIGHT_BITS} | {8: "w8a8", 16: "fp16"}
 """Bits -> the scheme that stands for them: what peers offer too."""
@@ -30,6 +30,30 @@ class Products:
     launches: int = 6
     energy: bool = False
     pages: Literal["base", "huge"] = "base"
+
+
+@dataclass(frozen=True)
+class Case:
+    """`SCHEME:NxK:M` in its parts."""
+
+    scheme: Scheme
+    n: int
+    k: int
+    m: int
+
+    @classmethod
+    def parse(cls, word: str) -> Self:
+        """Of a word that `check_case` has passed."""
+        scheme, shape, m = word.split(":")
+        n, k = shape.split("x")
+        return cls(Scheme.parse(scheme), int(n), int(k), int(m))
+
+    def __str__(self) -> str:
+        return f"{self.scheme}:{self.n}x{self.k}:{self.m}"
+
+    @property
+    def macs(self) -> int:
+        return self.m * self.n * self.k
 
 
 def check_case(word: str) -> str:

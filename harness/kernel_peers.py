@@ -12,7 +12,7 @@ from devices.device import Device
 from harness.costs import CostTable, Operator
 from harness.errors import UsageError
 from harness.job import Job
-from harness.kernel_cases import Products
+from harness.kernel_cases import Case, Products
 from harness.measurement import Measurement
 from harness.peaks import Limit, limits_of
 from harness.peers import PEERS
@@ -152,9 +152,8 @@ def _peer_job(run: ProductRun, name: str, version: str) -> Job:
 
 def _parts(case: str) -> tuple[int, int, int, int]:
     """Bits, N, K, M of SCHEME:NxK:M."""
-    scheme, shape, m = case.split(":")
-    n, k = shape.split("x")
-    return Scheme.parse(scheme).weight_bits, int(n), int(k), int(m)
+    parsed = Case.parse(case)
+    return parsed.scheme.weight_bits, parsed.n, parsed.k, parsed.m
 
 
 def _timed(stored: StoredMeasurement) -> bool:
