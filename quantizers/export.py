@@ -19,8 +19,10 @@ from torch import Tensor
 
 from quantizers.atomic import atomic
 from quantizers.errors import FormatError
+from quantizers.families import LLAMA
 from quantizers.ggml import ROTARY_KINDS, file_order, ggml_name, hugging_face_name, rotary_heads, to_halves, to_pairs
-from quantizers.models import LINEAR_KINDS, head_dim
+from quantizers.linear import QuantizedLinear
+from quantizers.models import head_dim
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import (
     QuantizedWeight,
@@ -70,6 +72,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
         _add_sizes(writer, quantized)
         _add_linears(writer, {name: tensor for name, tensor in ordered.items() if isinstance(tensor, QuantizedWeight)})
         for name, tensor in ordered.items():
+            assert not isinstance(tensor, QuantizedLinear)
             _add_tensor(writer, name, tensor, rotary_heads(name, heads))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -104,7 +107,7 @@ def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
     if stored.keys() != quantized.tensors.keys():
         raise FormatError(f"{path}: tensors differ: {sorted(stored.keys() ^ quantized.tensors.keys())[:5]}")
     for name, tensor in quantized.tensors.items():
-        if not _same(tensor, stored[name]):
+        if isinstance(tensor, QuantizedLinear) or not _same(tensor, stored[name]):
             raise FormatError(f"{path}: {name} does not read back as it was written")
 
 
@@ -197,7 +200,7 @@ def _plan(tensors: Mapping[str, QuantizedWeight | Tensor]) -> Plan:
     layers = {
         name: tensor.scheme if isinstance(tensor, QuantizedWeight) else FP16
         for name, tensor in tensors.items()
-        if name.partition("layers.")[2].partition(".")[2] in LINEAR_KINDS
+        if name.partition("layers.")[2].partition(".")[2] in LLAMA.linears
     }
     words = list(layers.values())
     default = max(sorted(set(words)), key=words.count)

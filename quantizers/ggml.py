@@ -3,10 +3,10 @@
 from torch import Tensor
 
 from quantizers.errors import FormatError
-from quantizers.models import LINEAR_KINDS
+from quantizers.families import LLAMA
 
 OUTER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-BLOCK_NAMES = {**LINEAR_KINDS, "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm"}
+BLOCK_NAMES = {**LLAMA.linears, **LLAMA.norms}
 ROTARY_KINDS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
 """Linears whose rows ggml orders by rotary pair, and the config's name for their number of heads."""
 

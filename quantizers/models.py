@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from quantizers.errors import InvalidModelError, ModelError, UnsupportedModelError, nearest
+from quantizers.families import FAMILIES, family_of
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -31,7 +32,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
-ARCHITECTURES = ("LlamaForCausalLM", "MistralForCausalLM")
 REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_bias": (None, False),
@@ -40,16 +40,6 @@ REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
 }
 """What the agent's runtime computes; a config that says otherwise is refused."""
-LINEAR_KINDS = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-"""The seven linears of a block: Hugging Face's name to ggml's."""
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "special_tokens_map.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -79,15 +69,16 @@ def load(path_or_hub_id: str | os.PathLike[str]) -> LoadedModel:
 
 
 def blocks(model: Any) -> list[nn.Module]:
-    return list(model.model.layers)
+    return list(model.get_submodule(family_of(model).blocks))
 
 
 def linears(model: Any) -> dict[str, nn.Linear]:
     """The quantizable linears by Hugging Face name, in the order of computation; embedding and output stay fp16."""
+    family = family_of(model)
     return {
-        f"model.layers.{i}.{kind}": block.get_submodule(kind)  # type: ignore[misc]  # a checked architecture has them all
+        f"{family.blocks}.{i}.{inner}": block.get_submodule(inner)  # type: ignore[misc]  # a checked model has them all
         for i, block in enumerate(blocks(model))
-        for kind in LINEAR_KINDS
+        for inner in family.linears
     }
 
 
@@ -149,9 +140,9 @@ def _checked_config(folder: Path) -> dict[str, Any]:
 
 def _check_supported(path: Path, config: dict[str, Any]) -> None:
     named = config.get("architectures") or ["none"]
-    if named[0] not in ARCHITECTURES:
+    if named[0] not in FAMILIES:
         raise UnsupportedModelError(
-            f"{path}: architecture {named[0]} is not supported; supported are {', '.join(ARCHITECTURES)}"
+            f"{path}: architecture {named[0]} is not supported; supported are {', '.join(FAMILIES)}"
         )
     for key, allowed in REQUIRED_SETTINGS.items():
         if config.get(key, allowed[0]) not in allowed:

@@ -34,12 +34,26 @@ Bytes = npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
+class Levels:
+    """The second level of two-level weights: int8 scales and uint8 zeros [N, groups] of the 4-bit codes of a group."""
+
+    scales: Tensor
+    zeros: Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class QuantizedWeight:
-    """A weight as codes uint8 [N, K] and scales fp16 [N, groups]: `values` of a code times the scale of its group."""
+    """A weight as codes uint8 [N, K] and scales fp16 [N, groups]: `integers` times the scale of the group.
+
+    Of 4-bit codes with `codebook` (int8 [16], none -128) the integer is codebook[code]; with `levels` it is
+    (code - zero) * level scale, within -127..127, and the only fp16 scale is the row's: scales are [N, 1].
+    """
 
     scheme: Scheme
     codes: Tensor
     scales: Tensor
+    codebook: Tensor | None = None
+    levels: Levels | None = None
 
 
 def zero_code(scheme: Scheme) -> int:
@@ -120,9 +134,41 @@ def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
     return QuantizedWeight(scheme, codes, scales)
 
 
+def integers(weight: QuantizedWeight) -> Tensor:
+    """What the codes of a weight stand for, int32 [N, K]."""
+    if weight.codebook is not None:
+        return weight.codebook.int()[weight.codes.long()]
+    if weight.levels is None:
+        return values(weight.codes.int(), weight.scheme)
+    zeros, scales = (
+        level.int().repeat_interleave(group_columns(weight.scheme, weight.codes.shape[1]), 1)[
+            :, : weight.codes.shape[1]
+        ]
+        for level in (weight.levels.zeros, weight.levels.scales)
+    )
+    return (weight.codes.int() - zeros) * scales
+
+
+def largest_integer(weight: QuantizedWeight) -> int:
+    """The largest magnitude of `integers`."""
+    return largest_value(weight.scheme) if weight.codebook is None and weight.levels is None else 127
+
+
 def dequantize(weight: QuantizedWeight) -> Tensor:
-    """fp32 [N, K], exact: a code times an fp16 scale fits float32."""
-    return values(weight.codes.float(), weight.scheme) * spread(weight.scales, weight.scheme, weight.codes.shape[1])
+    """fp32 [N, K], exact: an integer times an fp16 scale fits float32."""
+    columns = weight.codes.shape[1]
+    scales = weight.scales.float() if weight.levels is not None else spread(weight.scales, weight.scheme, columns)
+    return integers(weight).float() * scales
+
+
+def stored_bits(weight: QuantizedWeight) -> int:
+    """Codes, scales and what gives codes their meaning, in bits, without padding."""
+    bits = weight.scheme.weight_bits * weight.codes.numel() + 16 * weight.scales.numel()
+    if weight.codebook is not None:
+        bits += 8 * weight.codebook.numel()
+    if weight.levels is not None:
+        bits += 8 * (weight.levels.scales.numel() + weight.levels.zeros.numel())
+    return bits
 
 
 def quantize_activations(x: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
@@ -134,6 +180,46 @@ def quantize_activations(x: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
     return (x.float() * inverse).round().clamp(-most, most), scale
 
 
+@dataclass(frozen=True, eq=False)
+class Codes:
+    """Activations as they are multiplied: values [..., K] as float32, and scale [..., 1], or [..., groups] of `ag`.
+
+    Of fp16 activations the values are what fp16 holds, and the scale is 1.
+    """
+
+    values: Tensor
+    scale: Tensor
+
+    def columns(self, start: int, width: int, scheme: Scheme) -> "Codes":
+        """Those of some columns, which begin a group."""
+        if self.scale.shape[-1] == 1:
+            return Codes(self.values[..., start : start + width], self.scale)
+        first = start // scheme.group
+        count = group_count(scheme, width)
+        return Codes(self.values[..., start : start + width], self.scale[..., first : first + count])
+
+    def dequantized(self, scheme: Scheme) -> Tensor:
+        """What is multiplied instead of the activations, fp32 [..., K]."""
+        if self.scale.shape[-1] == 1:
+            return self.values * self.scale
+        return self.values * self.scale.repeat_interleave(scheme.group, -1)[..., : self.values.shape[-1]]
+
+
+def activation_codes(x: Tensor, scheme: Scheme, scale: float | None = None, zero: int = 0) -> Codes:
+    """Of rows x [..., K] for weights of a scheme; with `scale`, fixed codes clip(rint(x * (1 / scale)) + zero)."""
+    columns, bits = x.shape[-1], scheme.activation_bits
+    if bits == 16:
+        return Codes(x.half().float(), torch.ones(*x.shape[:-1], 1))
+    if scale is not None:
+        most, inverse = 2 ** (bits - 1) - 1, torch.tensor(1.0) / torch.tensor(scale, dtype=torch.float32)
+        fixed = ((x.float() * inverse).round() + zero).clamp(-most, most)
+        return Codes(fixed, torch.full((*x.shape[:-1], 1), scale, dtype=torch.float32))
+    if not scheme.activation_groups or columns <= scheme.group:
+        return Codes(*quantize_activations(x, bits))
+    parts = [quantize_activations(part, bits) for part in torch.split(x, scheme.group, -1)]
+    return Codes(*(torch.cat(column, -1) for column in zip(*parts, strict=True)))
+
+
 def linear(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     """x [..., K] times the weight's transpose, fp32 [..., N], as the device computes it.
 
@@ -143,29 +229,27 @@ def linear(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
     """
     if isinstance(weight, Tensor):
         return x.half().float() @ weight.float().T
+    return product(activation_codes(x, weight.scheme), weight)
+
+
+def product(codes: Codes, weight: QuantizedWeight) -> Tensor:
+    """The same from codes, fp32 [..., N]."""
     if weight.scheme.activation_bits == 16:
-        return x.half().float() @ dequantize(weight).T
-    return _linear_integer(x, weight)
-
-
-def _linear_integer(x: Tensor, weight: QuantizedWeight) -> Tensor:
-    scheme, columns = weight.scheme, x.shape[-1]
-    width = group_columns(scheme, columns)
-    exact = torch.float32 if width * 127 * largest_value(scheme) <= FLOAT32_EXACT else torch.float64
-    own = scheme.activation_groups and columns > width
-    q, scale = quantize_activations(x, scheme.activation_bits)
-    signed = values(weight.codes.to(exact), scheme)
-    total = torch.zeros((*x.shape[:-1], signed.shape[0]), dtype=torch.float32)
+        return codes.values @ dequantize(weight).T
+    columns = codes.values.shape[-1]
+    width = columns if weight.levels is not None else group_columns(weight.scheme, columns)
+    exact = torch.float32 if width * 127 * largest_integer(weight) <= FLOAT32_EXACT else torch.float64
+    own = codes.scale.shape[-1] > 1
+    signed = integers(weight).to(exact)
+    total = torch.zeros((*codes.values.shape[:-1], signed.shape[0]), dtype=torch.float32)
     for group, start in enumerate(range(0, columns, width)):
         part = slice(start, start + width)
+        sums = (codes.values[..., part].to(exact) @ signed[:, part].T).float()
         if own:
-            codes, own_scale = quantize_activations(x[..., part], scheme.activation_bits)
-            sums = (codes.to(exact) @ signed[:, part].T).float() * own_scale
-        else:
-            sums = (q[..., part].to(exact) @ signed[:, part].T).float()
+            sums = sums * codes.scale[..., group : group + 1]
         # The product has 35 significant bits, so float64 emulates fma: one rounding to float32 at the end.
         total = torch.addcmul(total.double(), sums.double(), weight.scales[:, group].double()).float()
-    return total if own else total * scale
+    return total if own else total * codes.scale
 
 
 def pack_codes(codes: Bytes, scheme: Scheme) -> Bytes:

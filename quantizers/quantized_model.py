@@ -14,13 +14,15 @@ from torch import Tensor, nn
 
 from quantizers import primitives
 from quantizers.blocks import observe
-from quantizers.blocks.round import Rounder
-from quantizers.errors import PlanError, nearest
+from quantizers.blocks.base import Block, Task, View, Work
+from quantizers.errors import PlanError, RecipeError, nearest
+from quantizers.families import Family, family_of
 from quantizers.kv_cache import simulate_cache
+from quantizers.linear import Stored, multiply, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
-from quantizers.primitives import QuantizedWeight
 from quantizers.recipes import Recipe
+from quantizers.scheme import Scheme
 
 Progress = Callable[[int, int, str], None]
 """progress(done, total, what)"""
@@ -28,13 +30,14 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True, eq=False)
 class QuantizedModel:
-    """Weights by Hugging Face module name (`model.embed_tokens`, `model.layers.0.mlp.down_proj`, ...).
+    """Tensors by Hugging Face module name (`model.embed_tokens`, `model.layers.0.mlp.down_proj`, ...).
 
-    A linear is a QuantizedWeight or, under `fp16`, an fp16 tensor [N, K]. The embedding is fp16, norms are fp32. The
-    output is fp16 too and absent when tied, unless the plan names it: then it is a QuantizedWeight of its own.
+    A linear is Stored: a QuantizedWeight, a QuantizedLinear or, under `fp16`, an fp16 tensor [N, K]. Embeddings are
+    fp16, norms fp32. Biases, of norms and linears, are fp32 under `<module>.bias`. The output is fp16 too and absent
+    when tied, unless the plan names it: then it is a QuantizedWeight of its own.
     """
 
-    tensors: Mapping[str, QuantizedWeight | Tensor]
+    tensors: Mapping[str, Stored]
     plan: Plan
     recipe: Recipe
     source: LoadedModel
@@ -48,47 +51,134 @@ class QuantizedModel:
         of the agent's and perplexity within 1e-3 relative.
         """
         model = copy.deepcopy(self.source.model)
-        outputs = linears(model)
+        layers = {*linears(model), OUTPUT}
         for name, tensor in self.tensors.items():
-            if name in outputs or name == OUTPUT:
-                model.set_submodule(name, SimulatedLinear(tensor))
-            else:
-                model.get_submodule(name).weight.data.copy_(tensor)
+            owner, _, what = name.rpartition(".")
+            if name in layers:
+                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name)))
+            elif what != "bias":
+                model.get_parameter(f"{name}.weight").data.copy_(_tensor(tensor))
+            elif owner not in layers:
+                model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
-            model.lm_head = SimulatedLinear(self.tensors["model.embed_tokens"])
+            model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
         simulate_cache(model)
         return model
 
+    def bias_of(self, layer: str) -> Tensor | None:
+        """fp32 [N], or None when the linear adds nothing."""
+        found = self.tensors.get(f"{layer}.bias")
+        return None if found is None else _tensor(found)
+
 
 class SimulatedLinear(nn.Module):
-    """A linear with the arithmetic of kernels/FORMAT.md, section 3."""
+    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7."""
 
-    def __init__(self, weight: QuantizedWeight | Tensor) -> None:
+    def __init__(self, stored: Stored, bias: Tensor | None = None) -> None:
         super().__init__()
-        self.quantized = weight
+        self.stored, self.bias = stored, bias
 
     def forward(self, x: Tensor) -> Tensor:
-        return primitives.linear(x.float(), self.quantized)
+        y = multiply(x.float(), self.stored)
+        return y if self.bias is None else y + self.bias
 
 
+@torch.no_grad()
 def quantize(
-    loaded: LoadedModel, recipe: Recipe, plan: Plan, calibration: Tensor | None = None, progress: Progress | None = None
+    loaded: LoadedModel,
+    recipe: Recipe,
+    plan: Plan | None = None,
+    calibration: Tensor | None = None,
+    progress: Progress | None = None,
+    seed: int = 0,
 ) -> QuantizedModel:
     """Apply a recipe; calibration is int64 token windows [B, T], needed when `recipe.needs` says so.
 
-    Raises PlanError for layers that the model lacks. The loaded model is not modified.
+    plan: instead of the recipe's own scheme; layers that it does not name still follow the recipe's targets. seed: of
+    blocks that draw random numbers. Raises PlanError for layers that the model lacks. The loaded model is not modified.
     """
-    check_plan(plan, {**linears(loaded.model), OUTPUT: loaded.model.lm_head})
+    work = prepare(loaded, recipe, plan, calibration, seed)
+    for block in recipe.blocks:
+        block.start(work)
+    check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
+    report = _Report(progress or silent, sum(not work.plan.scheme_of(name).is_float for name in linears(work.model)))
+    state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
+    rounded: dict[str, Stored] = {}
+    for index, module in enumerate(blocks(work.model)):
+        view = View(work, index, module, state)
+        rounded |= quantize_block(recipe, view, report)
+        state = observe.run(module, state)
+    report.finish()
+    if not work.plan.scheme_of(OUTPUT).is_float:
+        rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
+    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded)
+
+
+def prepare(
+    loaded: LoadedModel, recipe: Recipe, plan: Plan | None = None, calibration: Tensor | None = None, seed: int = 0
+) -> Work:
+    """What a recipe works on: a copy of the model, and the plan with the recipe's targets."""
     if "calibration" in recipe.needs and calibration is None:
-        raise ValueError(f"recipe {recipe.name} needs calibration tokens")
-    model = copy.deepcopy(loaded.model)
-    for transform in recipe.transforms:
-        assert calibration is not None
-        transform.apply(model, calibration)
-    rounded = _round_all(model, recipe.rounder, plan, calibration, progress or silent)
-    if not plan.scheme_of(OUTPUT).is_float:
-        rounded[OUTPUT] = primitives.quantize(model.lm_head.weight.detach(), plan.scheme_of(OUTPUT))
-    return QuantizedModel({**_unrounded(model, set(rounded)), **rounded}, plan, recipe, loaded)
+        raise RecipeError(f"recipe {recipe.name} needs calibration tokens")
+    family = family_of(loaded.model)
+    own = recipe.plan({name: _alias(family, name) for name in linears(loaded.model)}, plan.default if plan else None)
+    whole = Plan(own.default, {**own.layers, **plan.layers}) if plan else own
+    return Work(copy.deepcopy(loaded.model), family, whole, calibration, seed)
+
+
+@torch.no_grad()
+def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None) -> Work:
+    """The model as a recipe makes it before rounding, all of whose linears are to be quantized."""
+    work = prepare(loaded, recipe, Plan(Scheme(8, 8)), calibration)
+    for step in recipe.blocks:
+        step.start(work)
+    state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
+    for index, module in enumerate(blocks(work.model)):
+        for step in recipe.blocks:
+            step.enter(View(work, index, module, state))
+        state = observe.run(module, state)
+    return work
+
+
+def quantize_block(recipe: Recipe, view: View, report: "_Report | None" = None) -> dict[str, Stored]:
+    """Runs a recipe on one transformer block, whose linears then hold the rounded weights."""
+    for block in recipe.blocks:
+        block.enter(view)
+    tasks = block_tasks(recipe, view)
+    for task in tasks:
+        if report is not None:
+            report.next(task.name)
+        run_task(recipe.blocks, task)
+        assert task.stored is not None
+        _hold(view.linear(task.inner), weight_of(task.stored), task.bias)
+    for block in recipe.blocks:
+        block.leave(view)
+    return {task.name: task.stored for task in tasks if task.stored is not None}
+
+
+def block_tasks(recipe: Recipe, view: View) -> list[Task]:
+    """The linears of a transformer block that are to be quantized, with what flows into them."""
+    plan, inners = view.work.plan, view.work.family.linears
+    mine = {inner: plan.scheme_of(view.name(inner)) for inner in inners}
+    layers = {inner: view.linear(inner) for inner, scheme in mine.items() if not scheme.is_float}
+    seen = {}
+    if "calibration" in recipe.needs:
+        seen = observe.seen(layers, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
+    return [
+        Task(
+            view.work, view.name(inner), inner, mine[inner], layer.weight.clone(), _copied(layer.bias), seen.get(inner)
+        )
+        for inner, layer in layers.items()
+    ]
+
+
+def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
+    """What the blocks of a recipe make of one linear; raises RecipeError when none of them rounds."""
+    for block in steps:
+        block.linear(task)
+    if task.stored is None:
+        raise RecipeError(f"no block of the recipe rounds {task.name}: add one, such as `nearest` or `gptq`")
+    return task.stored
 
 
 def check_plan(plan: Plan, known: Mapping[str, object]) -> None:
@@ -102,29 +192,42 @@ def silent(_done: int, _total: int, _what: str) -> None:
     pass
 
 
-@torch.no_grad()
-def _round_all(
-    model: Any, rounder: Rounder, plan: Plan, calibration: Tensor | None, progress: Progress
-) -> dict[str, QuantizedWeight]:
-    """Block after block, so that a rounder sees inputs that come from blocks already rounded (as GPTQ does)."""
-    layers = {name: layer for name, layer in linears(model).items() if not plan.scheme_of(name).is_float}
-    observing = rounder.needs_inputs and calibration is not None
-    state = observe.entry(model, calibration) if observing and calibration is not None else []
-    done: dict[str, QuantizedWeight] = {}
-    for index, block in enumerate(blocks(model)):
-        mine = {name: layer for name, layer in layers.items() if name.startswith(f"model.layers.{index}.")}
-        moments = observe.second_moments(mine, block, state) if observing else {}
-        for name, layer in mine.items():
-            progress(len(done), len(layers), name)
-            done[name] = rounder.round(layer.weight, plan.scheme_of(name), moments.get(name))
-            layer.weight.copy_(primitives.dequantize(done[name]))
-        state = observe.run(block, state)
-    progress(len(done), len(layers), "rounded")
-    return done
+class _Report:
+    """Counts linears for a progress bar."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self.progress, self.total, self.done = progress, total, 0
+
+    def next(self, name: str) -> None:
+        self.progress(self.done, self.total, name)
+        self.done += 1
+
+    def finish(self) -> None:
+        self.progress(self.done, self.total, "rounded")
+
+
+def _alias(family: Family, name: str) -> str:
+    index, inner = family.split(name)
+    return f"blk.{index}.{family.linears[inner]}"
+
+
+def _hold(layer: nn.Linear, weight: Tensor, bias: Tensor | None) -> None:
+    layer.weight.copy_(weight)
+    if bias is not None:
+        layer.bias = nn.Parameter(bias, requires_grad=False)
+
+
+def _copied(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.clone()
+
+
+def _tensor(stored: Stored) -> Tensor:
+    assert isinstance(stored, Tensor)
+    return stored
 
 
 def _unrounded(model: Any, rounded: set[str]) -> dict[str, Tensor]:
-    """Matrices as fp16, norms as fp32; a tied output is not listed twice."""
+    """Matrices as fp16, norms and biases as fp32; a tied output is not listed twice."""
     rest = {name.removesuffix(".weight"): tensor.detach() for name, tensor in model.named_parameters()}
     return {
         name: (tensor.half() if tensor.ndim > 1 else tensor.float()).clone()

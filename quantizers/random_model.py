@@ -31,7 +31,7 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
         "num_attention_heads": 32, "num_key_value_heads": 4, "max_position_embeddings": 2048,
     },
 }  # fmt: skip
-RANDOM = Recipe("random", (Nearest(),), "codes drawn evenly: for timing only")
+RANDOM = Recipe(name="random", source="codes drawn evenly: for timing only", blocks=(Nearest(),))
 EMBEDDING = "model.embed_tokens"
 STANDARD_DEVIATION = 0.02
 """`initializer_range` of LLaMA."""

@@ -1,57 +1,130 @@
-"""Recipes: a published system is a tuple of blocks; the last rounds, those before keep the model's function.
+"""Recipes: a published system is a tuple of blocks, with the parameters that it was published with.
 
-recipe = find("gptq")
+recipe = find("gptq")                       # one of ours, or a YAML file
+recipe.to_yaml()
+
+name: flexq
+source: ...
+scheme: w6a6ag128
+blocks: [{block: nearest}]
+targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 """
 
-from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
 
-from quantizers.blocks.round import Gptq, Nearest, Rounder
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from quantizers.blocks.base import Block
+from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
-from quantizers.errors import RecipeError, nearest
+from quantizers.errors import RecipeError, SchemeError, nearest
+from quantizers.plan import Plan
+from quantizers.scheme import Scheme
+
+AnyBlock = Annotated[
+    Gptq | Nearest | Smooth,
+    Field(discriminator="block"),
+]
+"""Every block that a recipe may name."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What is done to a model, in order, and where it was published."""
+class Target(BaseModel):
+    """Linears that get a scheme of their own: match is a pattern of their name or of `blk.<i>.<ggml's kind>`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    match: str
+    scheme: str
+
+    @field_validator("scheme")
+    @classmethod
+    def _is_a_scheme(cls, word: str) -> str:
+        Scheme.parse(word)
+        return word
+
+
+class Recipe(BaseModel):
+    """What is done to a model, in order, and where it was published.
+
+    scheme: of all linears unless somebody wishes another. targets: linears that depart from it, the first that matches.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    blocks: tuple[Smooth | Rounder, ...]
     source: str
+    blocks: tuple[AnyBlock, ...]
+    scheme: str = "w4a8g128"
+    targets: tuple[Target, ...] = ()
 
-    @property
-    def transforms(self) -> tuple[Smooth, ...]:
-        return tuple(block for block in self.blocks if isinstance(block, Smooth))
-
-    @property
-    def rounder(self) -> Rounder:
-        last = self.blocks[-1]
-        assert not isinstance(last, Smooth)
-        return last
+    @field_validator("scheme")
+    @classmethod
+    def _is_a_scheme(cls, word: str) -> str:
+        Scheme.parse(word)
+        return word
 
     @property
     def needs(self) -> frozenset[str]:
-        """`calibration` when a block looks at activations."""
-        return frozenset({"calibration"}) if self.transforms or self.rounder.needs_inputs else frozenset()
+        """What its blocks need: of `calibration`, `moments`, `gradients`."""
+        return frozenset().union(*(block.needs for block in self.blocks))
 
     @property
     def params(self) -> str:
         """The blocks with their parameters, as text for reports."""
-        return " + ".join(map(repr, self.blocks))
+        return " + ".join(map(_described, self.blocks))
+
+    def plan(self, names: dict[str, str], default: Scheme | None = None) -> Plan:
+        """The plan of its targets; names: linears and what else they are called. default: instead of its scheme."""
+        layers = {}
+        for name, alias in names.items():
+            found = next((one for one in self.targets if _matches(one.match, name, alias)), None)
+            if found is not None:
+                layers[name] = Scheme.parse(found.scheme)
+        return Plan(default or Scheme.parse(self.scheme), layers)
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=False), sort_keys=False)
+
+    @classmethod
+    def from_yaml(cls, text: str) -> "Recipe":
+        """Raises RecipeError with the entry that is wrong."""
+        try:
+            return cls.model_validate(yaml.safe_load(text))
+        except (yaml.YAMLError, ValidationError, SchemeError) as error:
+            raise RecipeError(f"recipe: {error}") from error
+
+
+def _matches(pattern: str, name: str, alias: str) -> bool:
+    return fnmatchcase(name, pattern) or fnmatchcase(alias, pattern)
+
+
+def _described(block: Block) -> str:
+    parameters = ", ".join(f"{name}={value!r}" for name, value in block if name != "block")
+    return f"{type(block).__name__}({parameters})"
+
+
+def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
+    return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("rtn", (Nearest(),), "round to nearest: the baseline of every paper"),
-        Recipe("gptq", (Gptq(),), "Frantar et al. 2023, arXiv:2210.17323"),
-        Recipe("smoothquant", (Smooth(), Nearest()), "Xiao et al. 2023, arXiv:2211.10438"),
-        Recipe("smoothquant-gptq", (Smooth(), Gptq()), "SmoothQuant's scaling with GPTQ's rounding"),
+        _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
+        _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
+        _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
     )
 }
 
 
 def find(name: str) -> Recipe:
-    """Raises RecipeError with the nearest names."""
-    if name not in RECIPES:
-        raise RecipeError(f"no recipe {name!r}; nearest: {nearest(name, RECIPES)}")
-    return RECIPES[name]
+    """A recipe of ours or of a YAML file; raises RecipeError with the nearest names."""
+    if name in RECIPES:
+        return RECIPES[name]
+    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
+        return Recipe.from_yaml(Path(name).read_text(encoding="utf-8"))
+    raise RecipeError(f"no recipe {name!r}; nearest: {nearest(name, RECIPES)}")

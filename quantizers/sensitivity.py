@@ -5,32 +5,24 @@
 Inputs of every block are kept, so a linear in block i re-runs blocks i and later only.
 """
 
-import copy
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quantizers import primitives
 from quantizers.blocks import observe
+from quantizers.blocks.base import Task, View
 from quantizers.blocks.observe import BlockInput
-from quantizers.blocks.round import Rounder
 from quantizers.errors import QuantizerError, nearest
+from quantizers.families import Family, family_of
+from quantizers.linear import Stored
 from quantizers.models import LoadedModel, blocks, linears
-from quantizers.primitives import QuantizedWeight
-from quantizers.quantized_model import Progress, SimulatedLinear, silent
+from quantizers.quantized_model import Progress, SimulatedLinear, block_tasks, run_task, silent, transformed
 from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import Scheme
-
-TIED = {"q_proj": "qkv", "k_proj": "qkv", "v_proj": "qkv", "gate_proj": "gate_up", "up_proj": "gate_up"}
-"""Linears of a block that read the same activations, which one packing of the input serves."""
-
-STAGES = {"q_proj": 0, "k_proj": 0, "v_proj": 0, "o_proj": 1, "gate_proj": 2, "up_proj": 2, "down_proj": 3}
-"""Order of computation inside a block."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +41,14 @@ class Sensitivity:
     kl_error: float = 0.0
 
 
-def tied_groups(names: Iterable[str]) -> list[tuple[str, ...]]:
-    """Names gathered by shared input: q/k/v and gate/up of each block together, the others alone, order kept."""
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        stem, _, kind = name.rpartition(".")
-        groups.setdefault(f"{stem}.{TIED.get(kind, kind)}", []).append(name)
-    return [tuple(group) for group in groups.values()]
+def tied_groups(model: Any) -> list[tuple[str, ...]]:
+    """The linears of a model, those that read the same activations together, in the order of computation."""
+    family = family_of(model)
+    return [
+        tuple(f"{family.blocks}.{index}.{inner}" for inner in stage)
+        for index in range(len(blocks(model)))
+        for stage in family.stages
+    ]
 
 
 @torch.no_grad()
@@ -71,19 +64,13 @@ def measure(
 ) -> list[Sensitivity]:
     """Every group (default: each linear by itself) under every scheme, on token windows [B, T].
 
-    The recipe's transforms are applied to a copy of the model first, and its rounder is the one used; both look at
-    `calibration` windows (default: the tokens measured on, which flatters recipes that fit them). Groups must not span
-    blocks.
+    A copy of the model goes through the recipe's preparation first, and what the recipe does to a linear is what is
+    measured; both look at `calibration` windows (default: the tokens measured on, which flatters recipes that fit
+    them). Groups must not span blocks.
     """
-    calibration = tokens if calibration is None else calibration
-    model = loaded.model
-    if recipe.transforms:
-        model = copy.deepcopy(model)
-        for transform in recipe.transforms:
-            transform.apply(model, calibration)
-    known = linears(model)
-    places = _by_block(groups if groups is not None else [(name,) for name in known], known)
-    run = _Run(model, tokens, recipe.rounder, calibration)
+    run = _Run(loaded, tokens, recipe, tokens if calibration is None else calibration)
+    known = linears(run.model)
+    places = _by_block(groups if groups is not None else [(name,) for name in known], known, run.family)
     total = sum(map(len, places.values())) * len(schemes)
     table: list[Sensitivity] = []
     for index, group in ((index, group) for index, block_groups in places.items() for group in block_groups):
@@ -100,27 +87,28 @@ def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
 
     A KL below this is arithmetic, not information about a scheme.
     """
-    run = _Run(loaded.model, tokens, RECIPES["rtn"].rounder, tokens)
-    rounding = {name: SimulatedLinear(layer.weight.half()) for name, layer in linears(loaded.model).items()}
-    with _replaced(loaded.model, rounding):
+    run = _Run(loaded, tokens, RECIPES["rtn"], tokens)
+    rounding = {name: SimulatedLinear(layer.weight.half(), layer.bias) for name, layer in linears(run.model).items()}
+    with _replaced(run.model, rounding):
         return float(run.kl(0).mean())
 
 
 class _Run:
     """The full-precision pass over the tokens: what each block receives, and the probabilities at the end."""
 
-    def __init__(self, model: Any, tokens: Tensor, rounder: Rounder, calibration: Tensor) -> None:
-        self.model, self.rounder = model, rounder
-        self.inputs = _pass(model, tokens)
-        apart = rounder.needs_inputs and calibration is not tokens
-        self.calibration = _pass(model, calibration) if apart else self.inputs
+    def __init__(self, loaded: LoadedModel, tokens: Tensor, recipe: Recipe, calibration: Tensor) -> None:
+        self.recipe = recipe
+        self.work = transformed(loaded, recipe, calibration)
+        self.model, self.family = self.work.model, self.work.family
+        self.inputs = _pass(self.model, tokens)
+        looks = "calibration" in recipe.needs
+        self.calibration = _pass(self.model, calibration) if looks and calibration is not tokens else self.inputs
         self.reference = [_Reference(self._logprobs(one.hidden)) for one in self.inputs[-1]]
-        self.block = _Block(-1, {}, {})
+        self.block = _Block(self.family, -1, {}, {})
 
     def measure(self, index: int, group: tuple[str, ...], scheme: Scheme) -> Sensitivity:
         block = self._watch(index)
-        weights = {name: self._rounded(name, scheme) for name in group}
-        probes = {name: _Probe(weight, block.outputs[name]) for name, weight in weights.items()}
+        probes = {name: self._rounded(name, scheme) for name in group}
         with _replaced(self.model, {**block.untouched_by(group), **probes}):
             kl = self.kl(index)
         mse = sum(probe.squares for probe in probes.values()) / sum(probe.count for probe in probes.values())
@@ -135,21 +123,24 @@ class _Run:
         return torch.cat([full.kl(self._logprobs(one.hidden)) for full, one in zip(self.reference, state, strict=True)])
 
     def _logprobs(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.model.lm_head(self.model.model.norm(hidden))
+        logits: Tensor = self.model.lm_head(self.model.get_submodule(self.family.final_norm)(hidden))
         return logits.log_softmax(-1)
 
-    def _rounded(self, name: str, scheme: Scheme) -> QuantizedWeight | Tensor:
-        weight = self.model.get_submodule(name).weight
-        return weight.half() if scheme.is_float else self.rounder.round(weight, scheme, self.block.moments.get(name))
+    def _rounded(self, name: str, scheme: Scheme) -> "_Probe":
+        known, task = self.block.outputs[name], self.block.tasks[name]
+        if scheme.is_float:
+            return _Probe(task.weight.half(), task.bias, known)
+        own = replace(task, scheme=scheme, weight=task.weight.clone())
+        return _Probe(run_task(self.recipe.blocks, own), own.bias, known)
 
     def _watch(self, index: int) -> "_Block":
-        """What the rounder and the probes need to know of the linears of one block, kept until the next block."""
+        """What the recipe and the probes need to know of the linears of one block, kept until the next block."""
         if self.block.index != index:
-            block, inputs = blocks(self.model)[index], self.inputs[index]
-            watched = {name: layer for name, layer in linears(self.model).items() if _block_of(name) == index}
-            seen = self.calibration[index]
-            moments = observe.second_moments(watched, block, seen) if self.rounder.needs_inputs else {}
-            self.block = _Block(index, observe.outputs(watched, block, inputs), moments)
+            module = blocks(self.model)[index]
+            view = View(self.work, index, module, self.calibration[index])
+            watched = {view.name(inner): view.linear(inner) for inner in self.family.linears}
+            tasks = {task.name: task for task in block_tasks(self.recipe, view)}
+            self.block = _Block(self.family, index, observe.outputs(watched, module, self.inputs[index]), tasks)
         return self.block
 
 
@@ -178,18 +169,21 @@ class _Reference:
 
 @dataclass(frozen=True, eq=False)
 class _Block:
-    """Full-precision outputs (one a chunk) and second moments of inputs of the linears of a block."""
+    """Full-precision outputs of the linears of a block, one a chunk, and what a recipe starts from."""
 
+    family: Family
     index: int
     outputs: Mapping[str, list[Tensor]]
-    moments: Mapping[str, Tensor]
+    tasks: Mapping[str, Task]
 
     def untouched_by(self, group: tuple[str, ...]) -> dict[str, nn.Module]:
         """The linears that do not come after the group: their known outputs are replayed instead of computed."""
-        first = min(map(_stage, group))
-        return {
-            name: _Replay(known) for name, known in self.outputs.items() if name not in group and _stage(name) <= first
-        }
+        first = min(map(self._stage, group))
+        others = {name: known for name, known in self.outputs.items() if name not in group}
+        return {name: _Replay(known) for name, known in others.items() if self._stage(name) <= first}
+
+    def _stage(self, name: str) -> int:
+        return self.family.stage(self.family.split(name)[1])
 
 
 class _Replay(nn.Module):
@@ -206,13 +200,13 @@ class _Replay(nn.Module):
 class _Probe(nn.Module):
     """Stands in for a linear: computes with the quantized weight, and adds up the squared error of its outputs."""
 
-    def __init__(self, weight: QuantizedWeight | Tensor, outputs: list[Tensor]) -> None:
+    def __init__(self, stored: Stored, bias: Tensor | None, outputs: list[Tensor]) -> None:
         super().__init__()
-        self.weight, self.outputs = weight, iter(outputs)
+        self.linear, self.outputs = SimulatedLinear(stored, bias), iter(outputs)
         self.squares, self.count = 0.0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        y = primitives.linear(x, self.weight)
+        y: Tensor = self.linear(x)
         self.squares += float((y - next(self.outputs)).square().sum())
         self.count += y.numel()
         return y
@@ -230,23 +224,16 @@ def _replaced(model: Any, modules: Mapping[str, nn.Module]) -> Iterator[None]:
             model.set_submodule(name, module)
 
 
-def _stage(name: str) -> int:
-    return STAGES[name.rpartition(".")[2]]
-
-
-def _block_of(name: str) -> int:
-    found = re.match(r"model\.layers\.(\d+)\.", name)
-    assert found is not None
-    return int(found[1])
-
-
-def _by_block(groups: Sequence[tuple[str, ...]], known: Mapping[str, object]) -> dict[int, list[tuple[str, ...]]]:
+def _by_block(
+    groups: Sequence[tuple[str, ...]], known: Mapping[str, object], family: Family
+) -> dict[int, list[tuple[str, ...]]]:
     places: dict[int, list[tuple[str, ...]]] = {}
     for group in groups:
         for name in group:
             if name not in known:
                 raise QuantizerError(f"the model has no linear {name!r}; nearest: {nearest(name, known)}")
-        if len({_block_of(name) for name in group}) != 1:
+        indices = {family.split(name)[0] for name in group}
+        if len(indices) != 1:
             raise QuantizerError(f"a group must lie in one block: {', '.join(group)}")
-        places.setdefault(_block_of(group[0]), []).append(group)
+        places.setdefault(indices.pop(), []).append(group)
     return places

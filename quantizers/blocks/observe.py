@@ -3,7 +3,7 @@
 Hidden states between blocks are kept (tokens x hidden size floats); everything inside a block is reduced as it passes.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +15,8 @@ from quantizers.models import blocks
 
 CHUNK_TOKENS = 2048
 """Tokens that pass through a block together: bounds the memory of activations."""
+SAMPLE_TOKENS = 4096
+"""Rows that are kept of a linear's inputs: bounds the memory of whatever searches on them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +25,22 @@ class BlockInput:
 
     hidden: Tensor
     arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The inputs of a linear on the calibration text: the rows of some tokens, and reductions over all of them.
+
+    rows: fp32 [S, K], tokens spread evenly. moments: E[w x x^T], float64 [K, K], w the token weights (mean 1); only
+    when a block of the recipe needs them.
+    """
+
+    rows: Tensor
+    absmax: Tensor
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    moments: Tensor | None = None
 
 
 class _EntryReached(Exception):
@@ -111,18 +129,49 @@ def absmax(
     return seen, outputs
 
 
-def second_moments(
-    watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
-) -> dict[str, Tensor]:
-    """Mean of x x^T over tokens, float64 [K, K], of the inputs of the watched modules of a block."""
-    sums: dict[str, Tensor] = {}
-    counts = dict.fromkeys(watched, 0)
+def seen(
+    watched: Mapping[str, nn.Module],
+    block: nn.Module,
+    inputs: Sequence[BlockInput],
+    moments: bool = False,
+    weights: Sequence[Tensor] | None = None,
+) -> dict[str, Seen]:
+    """What flows into the watched modules of a block; weights: [B, T] a chunk, of each token in the moments."""
+    gatherers = {name: _Gatherer(sum(one.hidden[..., 0].numel() for one in inputs), moments) for name in watched}
+    chunk = 0
 
     def see(name: str, x: Tensor) -> None:
-        product = (x.T @ x).double()
-        sums[name] = sums[name] + product if name in sums else product
-        counts[name] += len(x)
+        gatherers[name].add(x, None if weights is None else weights[chunk].flatten())
 
     with hooked(watched, see):
-        run(block, inputs)
-    return {name: total / counts[name] for name, total in sums.items()}
+        for chunk, one in enumerate(inputs):  # noqa: B007  # `see` reads it
+            block(one.hidden, **one.arguments)
+    return {name: gatherer.seen() for name, gatherer in gatherers.items()}
+
+
+class _Gatherer:
+    """Reduces the inputs of one module, chunk by chunk."""
+
+    def __init__(self, tokens: int, moments: bool) -> None:
+        self.every = -(-tokens // SAMPLE_TOKENS)
+        self.rows: list[Tensor] = []
+        self.low = self.high = self.total = torch.zeros(())
+        self.moments: Tensor | None = torch.zeros((), dtype=torch.float64) if moments else None
+        self.count = 0
+
+    def add(self, x: Tensor, weights: Tensor | None) -> None:
+        first = -self.count % self.every
+        self.rows.append(x[first :: self.every].clone())
+        self.low = torch.minimum(self.low, x.amin(0)) if self.count else x.amin(0)
+        self.high = torch.maximum(self.high, x.amax(0)) if self.count else x.amax(0)
+        self.total = self.total + x.double().sum(0)
+        if self.moments is not None:
+            weighted = x if weights is None else x * weights[:, None]
+            self.moments = self.moments + (weighted.T @ x).double()
+        self.count += len(x)
+
+    def seen(self) -> Seen:
+        rows = torch.cat(self.rows)
+        moments = None if self.moments is None else self.moments / self.count
+        mean = (self.total / self.count).float()
+        return Seen(rows, torch.maximum(self.low.abs(), self.high.abs()), self.low, self.high, mean, moments)

@@ -1,12 +1,14 @@
 """Round: weights to codes, to the nearest (rtn) or compensating each column's error in the columns after it (GPTQ)."""
 
-from dataclasses import dataclass
-from typing import Protocol
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
+from quantizers.blocks.base import Block, Task
 from quantizers.errors import RecipeError
+from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Stored
 from quantizers.primitives import QuantizedWeight, group_columns, group_scales, quantize, spread, to_codes, values
 from quantizers.scheme import Scheme
 
@@ -14,45 +16,33 @@ COLUMN_BLOCK = 128
 """Columns whose errors are propagated lazily together; only speed depends on it (the GPTQ paper's value)."""
 
 
-class Rounder(Protocol):
-    """The last block of a recipe."""
-
-    @property
-    def needs_inputs(self) -> bool:
-        """Whether `round` uses the second moments of the layer's inputs."""
-        ...
-
-    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
-        """Codes for a weight [N, K]; moments is E[x x^T] [K, K] of the layer's inputs."""
-        ...
-
-
-@dataclass(frozen=True)
-class Nearest:
+class Nearest(Block):
     """Every weight to its nearest code."""
 
-    needs_inputs = False
+    block: Literal["nearest"] = "nearest"
 
-    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
-        return quantize(weight, scheme)
+    def linear(self, task: Task) -> None:
+        task.stored = plain(quantize(task.weight, task.scheme), task.inputs)
 
 
-@dataclass(frozen=True)
-class Gptq:
+class Gptq(Block):
     """GPTQ (Frantar et al. 2023, arXiv:2210.17323): each column's error is compensated in the columns not yet rounded.
 
     damp: fraction of the mean diagonal added to the second moments. act_order: columns with the largest inputs first;
     scales are then those of the unmodified weight, since a group must stay contiguous in the file.
     """
 
-    damp: float = 0.01
+    block: Literal["gptq"] = "gptq"
+    damp: Annotated[float, Field(gt=0)] = 0.01
     act_order: bool = False
 
-    needs_inputs = True
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments"})
 
-    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor | None) -> QuantizedWeight:
-        if moments is None:
-            raise ValueError("GPTQ needs the second moments of the layer's inputs")
+    def linear(self, task: Task) -> None:
+        task.stored = plain(self.round(task.weight, task.scheme, task.moments), task.inputs)
+
+    def round(self, weight: Tensor, scheme: Scheme, moments: Tensor) -> QuantizedWeight:
+        """Codes for a weight [N, K]; moments is E[x x^T] [K, K] of the layer's inputs."""
         weight = weight.double()
         order = (
             moments.diagonal().argsort(descending=True, stable=True)
@@ -65,6 +55,11 @@ class Gptq:
         sweep = _Sweep(weight, spread(scales, scheme, weight.shape[1]), scheme, factor, order, refreshed)
         codes = sweep.run()[:, order.argsort()].contiguous()
         return QuantizedWeight(scheme, codes, sweep.group_scales() if refreshed else scales)
+
+
+def plain(weight: QuantizedWeight, inputs: Inputs) -> Stored:
+    """A rounded weight in the simplest form that holds it."""
+    return weight if inputs is PLAIN else QuantizedLinear((weight,), inputs)
 
 
 def inverse_factor(moments: Tensor, damp: float) -> Tensor:

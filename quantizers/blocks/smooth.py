@@ -5,66 +5,40 @@ what produces the channel: the norm (before q/k/v and gate/up), the rows of up (
 heads that share a key-value head share s, so the fold is exact with grouped-query attention).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from quantizers.blocks import observe
-from quantizers.models import blocks, head_dim
+from quantizers.blocks.base import Block, View
+from quantizers.families import Joint
+from quantizers.models import head_dim
 
 SCALE_LIMITS = (1e-2, 1e4)
 """Bounds of s: channels that hardly occur in the calibration text must not blow up weights."""
 
 
-@dataclass(frozen=True)
-class Smooth:
+class Smooth(Block):
     """SmoothQuant (Xiao et al. 2023, arXiv:2211.10438): s = max|x|^alpha / max|W|^(1-alpha) per channel.
 
     inner: also fold up into down and v into o, which the paper leaves out.
     """
 
-    alpha: float = 0.5
+    block: Literal["smooth"] = "smooth"
+    alpha: Annotated[float, Field(ge=0, le=1)] = 0.5
     inner: bool = True
 
-    def apply(self, model: Any, tokens: Tensor) -> None:
-        """Rescales the model's weights in place, from what token windows [B, T] excite in it."""
-        state = observe.entry(model, tokens)
-        for block in blocks(model):
-            joints = list(_joints(block, model.config, self.inner))
-            watched = {str(i): joint.consumers[0] for i, joint in enumerate(joints)}
-            most, state = observe.absmax(watched, block, state)
-            for name, joint in zip(watched, joints, strict=True):
-                joint.fold(most[name], self.alpha)
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
-
-@dataclass(frozen=True, eq=False)
-class _Joint:
-    """A producer of channels and the linears that consume them; a produced head of `width` feeds `repeat` heads."""
-
-    producer: nn.Module
-    consumers: Sequence[nn.Linear]
-    repeat: int = 1
-    width: int = 0
-
-    @torch.no_grad()
-    def fold(self, most: Tensor, alpha: float) -> None:
-        """most: max |x| [K] of the consumers' input."""
-        weights = torch.stack([linear.weight.abs().amax(0) for linear in self.consumers]).amax(0)
-        scale = smoothing_scale(self._shared(most), self._shared(weights), alpha)
-        producer = self.producer.get_parameter("weight")
-        producer.div_(scale if producer.ndim == 1 else scale[:, None])
-        for linear in self.consumers:
-            linear.weight *= self._repeated(scale)
-
-    def _shared(self, channels: Tensor) -> Tensor:
-        """Largest over the query heads of a key-value head: [K] to [K / repeat]."""
-        return channels.view(-1, self.repeat, self.width).amax(1).flatten() if self.repeat > 1 else channels
-
-    def _repeated(self, channels: Tensor) -> Tensor:
-        return channels.view(-1, 1, self.width).expand(-1, self.repeat, -1).flatten() if self.repeat > 1 else channels
+    def enter(self, view: View) -> None:
+        channels = [channels_of(view, joint) for joint in view.work.family.joints if self.inner or is_norm(view, joint)]
+        most = view.absmax({str(i): one.joint.consumers[0] for i, one in enumerate(channels)})
+        for i, one in enumerate(channels):
+            activations, weights = one.shared(most[str(i)]), one.shared(one.weight_absmax())
+            one.fold(smoothing_scale(activations, weights, self.alpha))
 
 
 def smoothing_scale(activations: Tensor, weights: Tensor, alpha: float) -> Tensor:
@@ -74,18 +48,43 @@ def smoothing_scale(activations: Tensor, weights: Tensor, alpha: float) -> Tenso
     return torch.where(silent, 1.0, scale).clamp(*SCALE_LIMITS)
 
 
-def _joints(block: nn.Module, config: Any, inner: bool) -> Iterator[_Joint]:
-    attention, mlp = block.get_submodule("self_attn"), block.get_submodule("mlp")
-    q, k, v, o = (_linear(attention, f"{name}_proj") for name in "qkvo")
-    gate, up, down = (_linear(mlp, f"{name}_proj") for name in ("gate", "up", "down"))
-    yield _Joint(block.get_submodule("input_layernorm"), (q, k, v))
-    yield _Joint(block.get_submodule("post_attention_layernorm"), (gate, up))
-    if inner:
-        yield _Joint(v, (o,), config.num_attention_heads // config.num_key_value_heads, head_dim(config))
-        yield _Joint(up, (down,))
+def is_norm(view: View, joint: Joint) -> bool:
+    return joint.producer in view.work.family.norms
 
 
-def _linear(module: nn.Module, name: str) -> nn.Linear:
-    linear = module.get_submodule(name)
-    assert isinstance(linear, nn.Linear)
-    return linear
+@dataclass(frozen=True, eq=False)
+class Channels:
+    """A joint of a block: who produces channels and which linears consume them; `repeat` query heads share one."""
+
+    joint: Joint
+    producer: nn.Module
+    consumers: Sequence[nn.Linear]
+    repeat: int
+    width: int
+
+    def weight_absmax(self) -> Tensor:
+        """max |W| [K] per input channel over all consumers."""
+        return torch.stack([linear.weight.abs().amax(0) for linear in self.consumers]).amax(0)
+
+    def shared(self, channels: Tensor) -> Tensor:
+        """Largest over the query heads of a key-value head: [K] to [K / repeat]."""
+        return channels.view(-1, self.repeat, self.width).amax(1).flatten() if self.repeat > 1 else channels
+
+    @torch.no_grad()
+    def fold(self, scale: Tensor) -> None:
+        """Divides what is produced by scale [K / repeat], and multiplies what consumes it."""
+        for name, parameter in self.producer.named_parameters(recurse=False):
+            assert name in ("weight", "bias")
+            parameter.div_(scale if parameter.ndim == 1 else scale[:, None])
+        for linear in self.consumers:
+            linear.weight *= self._repeated(scale)
+
+    def _repeated(self, channels: Tensor) -> Tensor:
+        return channels.view(-1, 1, self.width).expand(-1, self.repeat, -1).flatten() if self.repeat > 1 else channels
+
+
+def channels_of(view: View, joint: Joint) -> Channels:
+    config = view.work.config
+    repeat = config.num_attention_heads // config.num_key_value_heads if joint.heads else 1
+    consumers = [view.linear(name) for name in joint.consumers]
+    return Channels(joint, view.module(joint.producer), consumers, repeat, head_dim(config) if joint.heads else 1)

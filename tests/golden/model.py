@@ -15,7 +15,8 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.export import write_gguf, write_reference, write_tokens
-from quantizers.models import LINEAR_KINDS, LoadedModel
+from quantizers.families import LLAMA
+from quantizers.models import LoadedModel
 from quantizers.plan import Plan
 from quantizers.primitives import pack_codes
 from quantizers.quantized_model import quantize
@@ -48,7 +49,7 @@ def golden_plan() -> Plan:
     layers = {
         f"model.layers.{block}.{kind}": Scheme.parse(word)
         for block, words in enumerate(SCHEMES)
-        for kind, word in zip(LINEAR_KINDS, words, strict=True)
+        for kind, word in zip(LLAMA.linears, words, strict=True)
     }
     return Plan(Scheme.parse("w4a8"), layers)
 

@@ -19,7 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from quantizers.evaluate import full_logprobs
 from quantizers.evaluate import score as host_score
 from quantizers.export import read_reference, write_gguf, write_reference, write_tokens
-from quantizers.models import LINEAR_KINDS, LoadedModel
+from quantizers.families import LLAMA
+from quantizers.models import LoadedModel
 from quantizers.plan import Plan
 from quantizers.quantized_model import QuantizedModel, quantize
 from quantizers.recipes import RECIPES
@@ -95,7 +96,7 @@ def mixed_plan() -> Plan:
     words = ["w8a8", "w8a8g32", "w4a16", "w7a8", "w5a8g64", "w6a8g32", "w3a16g32",
              "w4a8g32", "w4a8g32", "w4a8g64", "fp16", "w2a8g32", "w2a16g64", "w6a16",
              "w8a16", "w8a16", "w4a8", "w8a8", "w4a8g128", "w7a16g32", "w5a16"]  # fmt: skip
-    names = [f"model.layers.{block}.{kind}" for block in range(3) for kind in LINEAR_KINDS]
+    names = [f"model.layers.{block}.{kind}" for block in range(3) for kind in LLAMA.linears]
     return Plan(FP16, {name: Scheme.parse(word) for name, word in zip(names, words, strict=True)})
 
 

@@ -2,15 +2,37 @@
 
 import pytest
 
-from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.round import Nearest
 from quantizers.errors import RecipeError
-from quantizers.recipes import RECIPES, Recipe, find
+from quantizers.recipes import RECIPES, Recipe, Target, find
+from quantizers.scheme import Scheme
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=str)
-def test_a_recipe_ends_with_its_only_rounder(recipe: Recipe) -> None:
-    assert [isinstance(block, Smooth) for block in recipe.blocks] == [True] * len(recipe.transforms) + [False]
-    assert recipe.rounder is recipe.blocks[-1]
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=lambda recipe: recipe.name)
+def test_a_recipe_reads_back_from_its_yaml(recipe: Recipe) -> None:
+    assert Recipe.from_yaml(recipe.to_yaml()) == recipe
+
+
+def test_the_first_target_that_matches_wins() -> None:
+    targets = (Target(match="*.ffn_down", scheme="w8a8"), Target(match="*.mlp.*", scheme="w6a8"))
+    recipe = Recipe(name="mixed", source="a test", blocks=(Nearest(),), targets=targets)
+    names = {"model.layers.0.mlp.down_proj": "blk.0.ffn_down", "model.layers.0.mlp.up_proj": "blk.0.ffn_up", "q": "q"}
+    plan = recipe.plan(names, Scheme.parse("w3a8"))
+    assert [str(plan.scheme_of(name)) for name in names] == ["w8a8", "w6a8", "w3a8"]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("name: x\nsource: y\nblocks: [{block: gptk}]", "gptk"),
+        ("name: x\nsource: y\nblocks: [{block: gptq, dump: 3}]", "dump"),
+        ("name: x\nsource: y\nblocks: []\nscheme: w99", "w99"),
+        ("[", "recipe"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_names_the_entry(text: str, complaint: str) -> None:
+    with pytest.raises(RecipeError, match=complaint):
+        Recipe.from_yaml(text)
 
 
 def test_names_are_keys_and_sources_are_given() -> None:

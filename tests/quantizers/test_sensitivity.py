@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 
-from quantizers import sensitivity
+from quantizers import primitives
 from quantizers.blocks import observe
 from quantizers.errors import QuantizerError
 from quantizers.models import LoadedModel, linears
@@ -43,7 +43,7 @@ def test_kl_is_that_of_a_model_with_one_layer_quantized(
     full = loaded.model(tokens).logits.log_softmax(-1)
     for name, layer in linears(loaded.model).items():
         model = copy.deepcopy(loaded.model)
-        model.set_submodule(name, SimulatedLinear(RECIPES["rtn"].rounder.round(layer.weight, SCHEMES[1], None)))
+        model.set_submodule(name, SimulatedLinear(primitives.quantize(layer.weight, SCHEMES[1])))
         logprobs = model(tokens).logits.log_softmax(-1)
         windows = (full.exp() * (full - logprobs)).sum(-1).mean(1)
         assert table[name, SCHEMES[1]].kl == pytest.approx(float(windows.mean()), rel=1e-3)
@@ -57,14 +57,14 @@ def test_mse_is_the_mean_squared_change_of_the_output(
     layer, seen = linears(loaded.model)[name], []
     with observe.hooked({name: layer}, lambda _name, x: seen.append(x)):
         loaded.model(tokens)
-    weight = RECIPES["rtn"].rounder.round(layer.weight, SCHEMES[0], None)
+    weight = primitives.quantize(layer.weight, SCHEMES[0])
     change = SimulatedLinear(weight)(seen[0]) - layer(seen[0])
     assert table[name, SCHEMES[0]].mse == pytest.approx(float(change.square().mean()), rel=1e-4)
 
 
 def test_tied_groups_gather_what_reads_the_same_input(loaded: LoadedModel) -> None:
     names = list(linears(loaded.model))
-    groups = tied_groups(names)
+    groups = tied_groups(loaded.model)
     assert [len(group) for group in groups] == [3, 1, 2, 1] * 2
     assert [name for group in groups for name in group] == names
 
@@ -72,7 +72,7 @@ def test_tied_groups_gather_what_reads_the_same_input(loaded: LoadedModel) -> No
 def test_a_group_hurts_more_than_each_of_its_members(
     loaded: LoadedModel, tokens: torch.Tensor, table: dict[tuple[str, Scheme], Sensitivity]
 ) -> None:
-    groups = tied_groups(linears(loaded.model))
+    groups = tied_groups(loaded.model)
     joint = measure(loaded, tokens, SCHEMES[:1], groups=groups)
     assert [one.layer for one in joint] == ["+".join(group) for group in groups]
     for one, group in zip(joint, groups, strict=True):
@@ -157,7 +157,3 @@ def test_single_sensitivities_predict_the_whole_model(loaded: LoadedModel, token
     full, logprobs = (model(tokens).logits.log_softmax(-1) for model in (loaded.model, whole))
     joint = float((full.exp() * (full - logprobs)).sum(-1).mean())
     assert joint / 2 < predicted < joint * 2
-
-
-def test_stages_cover_the_linears(loaded: LoadedModel) -> None:
-    assert {name.rpartition(".")[2] for name in linears(loaded.model)} == set(sensitivity.STAGES)

@@ -1,6 +1,8 @@
 """Claims about smoothing."""
 
 import copy
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -8,18 +10,23 @@ import torch
 from quantizers.blocks import observe
 from quantizers.blocks.smooth import Smooth, smoothing_scale
 from quantizers.models import LoadedModel, blocks, linears
+from quantizers.quantized_model import transformed
+from quantizers.recipes import Recipe
+
+
+def smoothed(loaded: LoadedModel, tokens: torch.Tensor, smooth: Smooth) -> Any:
+    return transformed(loaded, Recipe(name="smooth", source="a test", blocks=(smooth,)), tokens).model
 
 
 @pytest.mark.parametrize("smooth", [Smooth(), Smooth(alpha=0.8), Smooth(alpha=0.2, inner=False)], ids=str)
 def test_smoothing_keeps_the_function(loaded: LoadedModel, tokens: torch.Tensor, smooth: Smooth) -> None:
     """In float64, where nothing but rounding of the last bits can differ, with grouped-query attention."""
-    model = copy.deepcopy(loaded.model).double()
-    before = model(tokens).logits
-    weights = {name: layer.weight.clone() for name, layer in linears(model).items()}
-    smooth.apply(model, tokens)
-    assert torch.allclose(model(tokens).logits, before, rtol=1e-9, atol=1e-9)
+    double = replace(loaded, model=copy.deepcopy(loaded.model).double())
+    before, after = double.model(tokens).logits, smoothed(double, tokens, smooth)
+    assert torch.allclose(after(tokens).logits, before, rtol=1e-9, atol=1e-9)
+    weights = linears(double.model)
     changed = {
-        name.rpartition(".")[2] for name, layer in linears(model).items() if not layer.weight.equal(weights[name])
+        name.rpartition(".")[2] for name, one in linears(after).items() if not one.weight.equal(weights[name].weight)
     }
     assert {"q_proj", "k_proj", "v_proj", "gate_proj", "up_proj"} <= changed
     assert ("down_proj" in changed) == ("o_proj" in changed) == smooth.inner
@@ -37,15 +44,13 @@ def test_silent_channels_keep_their_scale() -> None:
 
 def test_smoothing_shrinks_the_outliers_of_activations(loaded: LoadedModel, tokens: torch.Tensor) -> None:
     """A norm with one gain of 50 makes an outlier channel; smoothing narrows max / median of what q sees."""
-    model = copy.deepcopy(loaded.model)
-    first = blocks(model)[0]
-    first.get_parameter("input_layernorm.weight")[3] = 50.0
+    uneven = replace(loaded, model=copy.deepcopy(loaded.model))
+    blocks(uneven.model)[0].get_parameter("input_layernorm.weight")[3] = 50.0
 
-    def unevenness() -> float:
+    def unevenness(model: Any) -> float:
+        first = blocks(model)[0]
         watched = {"q": first.get_submodule("self_attn.q_proj")}
         most = observe.absmax(watched, first, observe.entry(model, tokens))[0]["q"]
         return float(most.max() / most.median())
 
-    before = unevenness()
-    Smooth().apply(model, tokens)
-    assert unevenness() < before / 4
+    assert unevenness(smoothed(uneven, tokens, Smooth())) < unevenness(uneven.model) / 4

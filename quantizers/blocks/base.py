@@ -1,0 +1,140 @@
+"""What the blocks of a recipe are, and what they work on.
+
+A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
+(`enter`), at every linear (`linear`), and when a transformer block is done (`leave`). Transformer blocks are processed
+in order, each seeing what the quantized ones before it give, so that nothing but one of them need be in memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from quantizers.blocks import observe
+from quantizers.blocks.observe import BlockInput, Seen
+from quantizers.families import Family
+from quantizers.linear import PLAIN, Inputs, Stored
+from quantizers.plan import Plan
+from quantizers.scheme import Scheme
+
+
+class Block(BaseModel):
+    """One step of a recipe, with its parameters."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    needs: ClassVar[frozenset[str]] = frozenset()
+    """Of `calibration` (token windows), `moments` (E[x x^T] of linears' inputs), `gradients` (of the loss)."""
+
+    def start(self, work: "Work") -> None:
+        """Before the first transformer block: change the plan, or what lies outside the blocks."""
+
+    def enter(self, view: "View") -> None:
+        """Change the weights of a transformer block such that its function stays, up to what `start` did."""
+
+    def linear(self, task: "Task") -> None:
+        """Prepare the inputs of a linear, round it, or correct what rounding did."""
+
+    def leave(self, view: "View") -> None:
+        """After the linears of a transformer block hold their rounded weights."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A model on its way through a recipe. Blocks may change all of it but the calibration.
+
+    model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
+    windows [B, T].
+    """
+
+    model: Any
+    family: Family
+    plan: Plan
+    calibration: Tensor | None = None
+    seed: int = 0
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+    @cached_property
+    def gradients(self) -> Mapping[str, Tensor]:
+        """dL/dW [N, K] by linear, L the mean cross-entropy of the calibration tokens, of the model as it is now."""
+        from quantizers.blocks.gradients import weight_gradients
+
+        return weight_gradients(self.model, self.windows)
+
+    @property
+    def windows(self) -> Tensor:
+        assert self.calibration is not None, "a block that needs calibration says so in `needs`"
+        return self.calibration
+
+
+@dataclass(eq=False)
+class View:
+    """One transformer block of a work: its module, its number, and what flows into it."""
+
+    work: Work
+    index: int
+    block: nn.Module
+    inputs: list[BlockInput]
+    token_weights: list[Tensor] | None = None
+    """[B, T] a chunk, mean 1: how much each token counts in the moments (RSQ)."""
+
+    def module(self, inner: str) -> nn.Module:
+        return self.block.get_submodule(inner)
+
+    def linear(self, inner: str) -> nn.Linear:
+        found = self.module(inner)
+        assert isinstance(found, nn.Linear)
+        return found
+
+    def name(self, inner: str) -> str:
+        """`mlp.up_proj` to `model.layers.3.mlp.up_proj`."""
+        return f"{self.work.family.blocks}.{self.index}.{inner}"
+
+    def absmax(self, inners: Mapping[str, str]) -> dict[str, Tensor]:
+        """max |x| [K] of the inputs of linears; inners: any key to a linear of the block."""
+        watched = {key: self.module(inner) for key, inner in inners.items()}
+        return observe.absmax(watched, self.block, self.inputs)[0]
+
+
+@dataclass(eq=False)
+class Task:
+    """One linear on its way to codes. A block that rounds sets `stored`; a later one may replace it.
+
+    weight: fp32 [N, K], what is to be rounded, in the columns of `inputs.row`: a block that sets `inputs` reorders it.
+    bias: fp32 [N] or None; a block may set it where there was none.
+    """
+
+    work: Work
+    name: str
+    inner: str
+    scheme: Scheme
+    weight: Tensor
+    bias: Tensor | None = None
+    seen: Seen | None = None
+    inputs: Inputs = PLAIN
+    stored: Stored | None = None
+
+    @property
+    def kind(self) -> str:
+        """ggml's name, such as `ffn_down`; `output` for the output layer."""
+        return self.work.family.linears.get(self.inner, "output")
+
+    @property
+    def observed(self) -> Seen:
+        assert self.seen is not None, "a block that needs calibration says so in `needs`"
+        return self.seen
+
+    @property
+    def moments(self) -> Tensor:
+        assert self.observed.moments is not None, "a block that needs moments says so in `needs`"
+        return self.observed.moments
+
+    @property
+    def gradient(self) -> Tensor:
+        return self.work.gradients[self.name]
