@@ -36,7 +36,7 @@ def windows(tokens: Tensor, window: int, count: int | None = None) -> Tensor:
 
 
 def sampled_windows(tokens: Tensor, window: int, count: int, seed: int) -> Tensor:
-    """[count, window]: windows of a text drawn without replacement; equal seeds give equal windows, ordered by place."""
+    """[count, window]: windows of a text drawn without replacement, in its order; equal seeds draw equal windows."""
     whole = windows(tokens, window)
     if len(whole) < count:
         raise QuantizerError(f"the text has {len(whole)} windows of {window} tokens: {count} were asked for")
