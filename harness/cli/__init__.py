@@ -23,6 +23,7 @@ from harness.cli import (
     results,
     run,
     simulate,
+    study,
     trend,
     trust,
     tune,
@@ -58,6 +59,7 @@ app.command("trend")(trend.trend)
 app.command("aa")(ab.aa)
 app.command("verify")(results.verify)
 app.command("report")(results.report)
+app.command("study")(study.study)
 app.command("simulate")(simulate.simulate)
 app.add_typer(virtual.app, name="lab")
 app.add_typer(tune.app, name="tune")
