@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
+from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
 from quantizers.errors import RecipeError, SchemeError, nearest
@@ -25,7 +26,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Nearest | Smooth,
+    Gptq | Hqq | Nearest | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -114,6 +115,12 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
+        _recipe(
+            "hqq",
+            "Badri and Shaji 2023, Half-Quadratic Quantization of Large Machine Learning Models",
+            Hqq(),
+            scheme="w4a8g64",
+        ),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
