@@ -12,7 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, View
-from quantizers.blocks.channels import Channels, channels_of
+from quantizers.blocks.channels import channels_of
 from quantizers.families import Joint
 
 SCALE_LIMITS = (1e-2, 1e4)
