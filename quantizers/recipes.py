@@ -18,8 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
-from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
@@ -28,8 +28,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Hqq | Nearest | Smooth,
-    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Hqq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
