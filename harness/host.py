@@ -219,7 +219,7 @@ def quantizer_sources() -> str:
     import quantizers
 
     root = Path(quantizers.__file__).parent
-    paths: Sequence[Path] = sorted([*root.glob("*.py"), *(root / "blocks").glob("*.py")])
+    paths: Sequence[Path] = sorted(path for path in root.rglob("*.py") if path.parent.name != "default_model")
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
