@@ -150,6 +150,5 @@ def _show(quantized: "QuantizedModel", written: list[Written], took: float, as_j
         as_json,
         table("", ("linears", ">weights", ">bits per weight", ">size"), rows),
         table("", ("export", ">size", ">time", "path"), files),
-        f"{quantized.source.name} with {quantized.recipe.name}: loaded and quantized in {duration(took)}, read back bit "
-        "for bit",
+        f"{quantized.source.name} with {quantized.recipe.name}: made in {duration(took)}, read back bit for bit",
     )
