@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from quantizers.blocks.base import Block, View
 from quantizers.families import Joint
-from quantizers.models import head_dim
+from quantizers.sizes import Sizes
 
 SCALE_LIMITS = (1e-2, 1e4)
 """Bounds of s: channels that hardly occur in the calibration text must not blow up weights."""
@@ -84,7 +84,7 @@ class Channels:
 
 
 def channels_of(view: View, joint: Joint) -> Channels:
-    config = view.work.config
-    repeat = config.num_attention_heads // config.num_key_value_heads if joint.heads else 1
+    sizes = Sizes.of(view.work.config)
+    repeat, width = (sizes.heads // sizes.kv_heads, sizes.head_dim) if joint.heads else (1, 1)
     consumers = [view.linear(name) for name in joint.consumers]
-    return Channels(joint, view.module(joint.producer), consumers, repeat, head_dim(config) if joint.heads else 1)
+    return Channels(joint, view.module(joint.producer), consumers, repeat, width)
