@@ -79,10 +79,6 @@ def linears(model: Any) -> dict[str, nn.Linear]:
     }
 
 
-def head_dim(config: Any) -> int:
-    return Sizes.of(config).head_dim
-
-
 def _name(requested: str, folder: Path) -> str:
     return requested if not Path(requested).exists() else folder.resolve().name
 

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
+from quantizers.attention import simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
-from quantizers.kv_cache import simulate_cache
 from quantizers.linear import Stored, multiply, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
@@ -62,7 +62,7 @@ class QuantizedModel:
                 model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
-        simulate_cache(model)
+        simulate_attention(model)
         return model
 
     @property
