@@ -209,7 +209,9 @@ def quantizer_sources() -> str:
     import quantizers
 
     root = Path(quantizers.__file__).parent
-    paths: Sequence[Path] = sorted([*root.glob("*.py"), *(root / "blocks").glob("*.py")])
+    paths: Sequence[Path] = sorted(
+        path for folder in (".", "blocks", "metrics") for path in (root / folder).glob("*.py")
+    )
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 
