@@ -209,9 +209,7 @@ def quantizer_sources() -> str:
     import quantizers
 
     root = Path(quantizers.__file__).parent
-    paths: Sequence[Path] = sorted(
-        path for folder in (".", "blocks", "metrics") for path in (root / folder).glob("*.py")
-    )
+    paths: Sequence[Path] = sorted(path for path in root.rglob("*.py") if path.parent.name != "default_model")
     return hashlib.sha256(b"\0".join(path.read_bytes() for path in paths)).hexdigest()
 
 

@@ -35,6 +35,15 @@ def windows(tokens: Tensor, window: int, count: int | None = None) -> Tensor:
     return whole[torch.linspace(0, len(whole) - 1, count).round().long()]
 
 
+def sampled_windows(tokens: Tensor, window: int, count: int, seed: int) -> Tensor:
+    """[count, window]: windows of a text drawn without replacement, in its order; equal seeds draw equal windows."""
+    whole = windows(tokens, window)
+    if len(whole) < count:
+        raise QuantizerError(f"the text has {len(whole)} windows of {window} tokens: {count} were asked for")
+    drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:count]
+    return whole[drawn.sort().values]
+
+
 def bytes_of(loaded: LoadedModel, tokens: Tensor, window: int) -> int:
     """UTF-8 bytes of the tokens that scoring predicts: every window without its first token."""
     return sum(len(loaded.tokenizer.decode(row[1:]).encode()) for row in windows(tokens, window))

@@ -160,6 +160,14 @@ def weight_of(linear: Stored) -> Tensor:
     return linear.inputs.undone(whole)
 
 
+def weight_count(linear: Stored) -> int:
+    """N * K."""
+    if isinstance(linear, QuantizedLinear):
+        n, k = linear.shape
+        return n * k
+    return linear.numel() if isinstance(linear, Tensor) else linear.codes.numel()
+
+
 def stored_bits(linear: Stored) -> int:
     """All bits that the linear takes in a file, padding apart: codes, scales, zeros, indices, outliers."""
     if isinstance(linear, Tensor):

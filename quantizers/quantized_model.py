@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
+from quantizers.attention import simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
-from quantizers.kv_cache import simulate_cache
-from quantizers.linear import Stored, weight_of
+from quantizers.linear import Stored, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.recipes import Recipe
@@ -63,8 +63,14 @@ class QuantizedModel:
                 model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
-        simulate_cache(model)
+        simulate_attention(model)
         return model
+
+    @property
+    def bits_per_weight(self) -> float:
+        """All bits that the linears of the blocks take (codes, scales, outliers, indices) over their weights."""
+        layers = [self.tensors[name] for name in linears(self.source.model)]
+        return sum(map(stored_bits, layers)) / sum(map(weight_count, layers))
 
     def bias_of(self, layer: str) -> Tensor | None:
         """fp32 [N], or None when the linear adds nothing."""

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantizers.calibrate import bytes_of, default_text, tokens_of, windows
+from quantizers.calibrate import bytes_of, default_text, sampled_windows, tokens_of, windows
 from quantizers.errors import QuantizerError
 from quantizers.models import LoadedModel
 
@@ -25,6 +25,17 @@ def test_windows_are_consecutive_and_drop_the_tail() -> None:
 
 def test_a_number_of_windows_is_spread_over_the_text() -> None:
     assert windows(torch.arange(100), 10, 3)[:, 0].tolist() == [0, 40, 90]
+
+
+def test_a_seed_draws_whole_windows_that_differ_and_are_the_same_again() -> None:
+    drawn = [sampled_windows(torch.arange(400), 4, 20, seed) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
+    for one in drawn:
+        first = one[:, 0]
+        assert (first % 4 == 0).all() and (first.diff() > 0).all()
+        assert torch.equal(one, first[:, None] + torch.arange(4))
+    with pytest.raises(QuantizerError, match="has 2 windows"):
+        sampled_windows(torch.arange(8), 4, 3, 0)
 
 
 @pytest.mark.parametrize(("length", "count"), [(3, None), (0, None), (39, 10)])
