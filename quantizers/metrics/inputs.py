@@ -10,7 +10,7 @@ from quantizers import primitives
 from quantizers.blocks import observe
 from quantizers.blocks.base import Work
 from quantizers.blocks.observe import BlockInput, Seen
-from quantizers.blocks.round import inverse_factor
+from quantizers.blocks.sweep import inverse_factor
 from quantizers.linear import multiply
 from quantizers.metrics.base import Scores, of_inputs, rounded, views
 from quantizers.scheme import Scheme
