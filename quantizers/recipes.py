@@ -12,23 +12,27 @@ targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
+from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.hqq import Hqq
+from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
-from quantizers.errors import RecipeError, SchemeError, nearest
+from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Nearest | Smooth,
+    Gptq | Hqq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
+_BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
 
 class Target(BaseModel):
@@ -93,8 +97,19 @@ class Recipe(BaseModel):
         """Raises RecipeError with the entry that is wrong."""
         try:
             return cls.model_validate(yaml.safe_load(text))
-        except (yaml.YAMLError, ValidationError, SchemeError) as error:
-            raise RecipeError(f"recipe: {error}") from error
+        except yaml.YAMLError as error:
+            raise RecipeError(f"recipe: not YAML: {error}") from error
+        except ValidationError as error:
+            raise RecipeError(f"recipe: {_complaint(error)}") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first entry that is wrong, such as `blocks.0.gptq.damp`, and with what."""
+    first = error.errors(include_url=False)[0]
+    entry = ".".join(map(str, first["loc"])) or "the file"
+    if first["type"] == "union_tag_invalid":
+        return f"{entry}: no block {first['ctx']['tag']!r}; nearest: {nearest(first['ctx']['tag'], _BLOCKS)}"
+    return f"{entry}: {first['msg']}, found {str(first['input'])[:80]!r}"
 
 
 def _matches(pattern: str, name: str, alias: str) -> bool:
@@ -114,6 +129,12 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
+        _recipe(
+            "hqq",
+            "Badri and Shaji 2023, Half-Quadratic Quantization of Large Machine Learning Models",
+            Hqq(),
+            scheme="w4a8g64",
+        ),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
