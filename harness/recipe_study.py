@@ -73,7 +73,6 @@ class Study:
     then differs by some hundredths of a nat, with either sign: it takes 10000 tokens to agree within 0.1 %.
     """
 
-
     seeds: int = 3
     window: int = 256
     calibration: int = 32

@@ -59,7 +59,7 @@ def study(
     rows, missing = run_study(chosen, entries, asked, out, command, shown_progress())
     found = held(claims, rows)
     if to is not None:
-        _write(to, command, rows, found)
+        write_tables(to, command, rows, found)
     emit(
         {"rows": [asdict(row) for row in rows], "claims": [_claim(one) for one in found], "missing": missing},
         json,
@@ -104,7 +104,7 @@ def _claim(one: "Held") -> dict[str, Any]:
     return {**asdict(one), "holds": one.holds}
 
 
-def _write(path: Path, command: str, rows: Sequence["Row"], found: Sequence["Held"]) -> None:
+def write_tables(path: Path, command: str, rows: Sequence["Row"], found: Sequence["Held"]) -> None:
     """Markdown, whole or not at all."""
     from harness.recipe_study import heading
     from quantizers.atomic import atomic
