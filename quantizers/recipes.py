@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from quantizers.blocks.base import Block
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
 from quantizers.errors import RecipeError, SchemeError, nearest
@@ -27,6 +29,7 @@ from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
     Gptq | KvCache | Nearest | Smooth,
+    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
