@@ -19,11 +19,12 @@ from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
 from quantizers.kv_cache import FP16_CACHE, Cache, attach
-from quantizers.linear import Stored, multiply, stored_bits, weight_count, weight_of
+from quantizers.linear import Stored, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
+from quantizers.simulate import SimulatedLinear
 
 Progress = Callable[[int, int, str], None]
 """progress(done, total, what)"""
@@ -78,18 +79,6 @@ class QuantizedModel:
         """fp32 [N], or None when the linear adds nothing."""
         found = self.tensors.get(f"{layer}.bias")
         return None if found is None else _tensor(found)
-
-
-class SimulatedLinear(nn.Module):
-    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7."""
-
-    def __init__(self, stored: Stored, bias: Tensor | None = None) -> None:
-        super().__init__()
-        self.stored, self.bias = stored, bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = multiply(x.float(), self.stored)
-        return y if self.bias is None else y + self.bias
 
 
 @torch.no_grad()
