@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
@@ -29,6 +30,7 @@ from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
     Gptq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Hqq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -129,6 +131,12 @@ RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
+        _recipe(
+            "hqq",
+            "Badri and Shaji 2023, Half-Quadratic Quantization of Large Machine Learning Models",
+            Hqq(),
+            scheme="w4a8g64",
+        ),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
         _recipe("kv8", "int8 keys and values, a scale per token and head", Nearest(), KV8, scheme="w8a8"),
         _recipe("kv4", "Lin et al. 2024 (QServe), arXiv:2405.04532: its 4-bit cache", Nearest(), KV4, scheme="w8a8"),
