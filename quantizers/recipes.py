@@ -19,8 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
-from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.hqq import Hqq
+from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
@@ -29,8 +29,9 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
-    Gptq | Hqq | Nearest | OnlineHadamard | Rotate | Smooth,
+    # fmt: off
+    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    # fmt: on
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
