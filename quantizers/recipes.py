@@ -29,9 +29,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    # fmt: off
     Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
-    # fmt: on
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
