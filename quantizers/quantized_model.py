@@ -16,8 +16,10 @@ from quantizers import primitives
 from quantizers.attention import simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
+from quantizers.blocks.observe import Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
+from quantizers.kv_cache import FP16_CACHE, Cache, attach
 from quantizers.linear import Stored, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
@@ -42,9 +44,10 @@ class QuantizedModel:
     plan: Plan
     recipe: Recipe
     source: LoadedModel
+    cache: Cache = FP16_CACHE
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
+        """A transformers model (float32) whose linears compute as the device does, and whose cache is the device's.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -64,6 +67,7 @@ class QuantizedModel:
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
         simulate_attention(model)
+        attach(model, self.cache)
         return model
 
     @property
@@ -106,7 +110,7 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded)
+    return QuantizedModel({**unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded, work.cache)
 
 
 def prepare(
@@ -158,12 +162,19 @@ def block_tasks(recipe: Recipe, view: View) -> Iterator[Task]:
     plan, inners = view.work.plan, view.work.family.linears
     mine = {inner: plan.scheme_of(view.name(inner)) for inner in inners}
     layers = {inner: view.linear(inner) for inner, scheme in mine.items() if not scheme.is_float}
-    seen = {}
-    if "calibration" in recipe.needs:
-        seen = observe.seen(layers, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
+    seen = _seen(recipe, view, layers) if "calibration" in recipe.needs else {}
     for inner, layer in layers.items():
         weight, bias = layer.weight.clone(), _copied(layer.bias)
-        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.pop(inner, None))
+        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.get(inner))
+
+
+def _seen(recipe: Recipe, view: View, layers: Mapping[str, nn.Linear]) -> dict[str, Seen]:
+    """What flows into linears; those of a stage share it."""
+    stage = view.work.family.stage
+    first = {stage(inner): inner for inner in reversed([*layers])}
+    watched = {inner: layers[inner] for inner in first.values()}
+    seen = observe.seen(watched, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
+    return {inner: seen[first[stage(inner)]] for inner in layers}
 
 
 def run_task(steps: tuple[Block, ...], task: Task) -> Stored:

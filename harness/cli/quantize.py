@@ -56,7 +56,7 @@ def quantize(
         bool | None,
         typer.Option(
             "--stream/--no-stream",
-            help="One transformer block in memory at a time; goes on after a kill. [default: if the model does not fit]",
+            help="One block in memory at a time; goes on after a kill. [default: if the model does not fit]",
         ),
     ] = None,
     json: options.Json = False,

@@ -44,6 +44,13 @@ def test_the_file_is_that_of_the_whole_model(
     verify_roundtrip(streamed, tmp_path / "streamed.gguf")
 
 
+def test_every_family_streams(family_model: LoadedModel, tmp_path: Path) -> None:
+    whole = write_gguf(quantize(family_model, RECIPES["rtn"], Plan(Scheme.parse("w4a8g32"))), tmp_path / "whole.gguf")
+    opened = open_unloaded(family_model.folder)
+    streamed = stream(opened, RECIPES["rtn"], Plan(Scheme.parse("w4a8g32")), None, tmp_path / "partial")
+    assert write_gguf(streamed, tmp_path / "streamed.gguf") == whole
+
+
 def test_shards_are_one_model(loaded: LoadedModel, sharded: Path, tmp_path: Path) -> None:
     whole = quantize(loaded, RECIPES["rtn"], PLAN).tensors
     streamed = stream(open_unloaded(sharded), RECIPES["rtn"], PLAN, None, tmp_path / "partial").tensors
