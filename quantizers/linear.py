@@ -8,7 +8,7 @@
 A plain QuantizedWeight is the same with one piece and nothing else. The bias of a linear is a tensor of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,11 @@ class Inputs:
         """[..., K]: rotated and ordered, fp32."""
         row = hadamard_transform(x.float(), self.hadamard)
         return row if self.order is None else row[..., self.order]
+
+    def reordered(self, order: Tensor) -> "Inputs":
+        """The same with stored columns in another order (int64 [K]): column i is what column order[i] was."""
+        factors = None if self.factors is None else self.factors[order]
+        return replace(self, order=order if self.order is None else self.order[order], factors=factors)
 
     def undone(self, row: Tensor) -> Tensor:
         """The inverse of `row`, for weights [N, K] in stored columns: what they are to the x of the model."""

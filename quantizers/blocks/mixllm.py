@@ -11,7 +11,7 @@ from torch import Tensor
 from quantizers.blocks.base import Block, Task, Work
 from quantizers.blocks.round import Gptq, plain
 from quantizers.linear import QuantizedLinear
-from quantizers.metrics.base import rounding_errors
+from quantizers.metrics.base import rounded
 from quantizers.metrics.gradients import row_salience
 from quantizers.models import linears
 from quantizers.primitives import ROW_STEP
@@ -33,9 +33,14 @@ class MixLlm(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients"})
 
     def start(self, work: Work) -> None:
-        errors = rounding_errors(work, work.plan.default)
-        columns = {name: layer.in_features for name, layer in linears(work.model).items()}
-        work.salient_rows = top_rows(row_salience(work, dict(errors)), columns, self.share)
+        layers, schemes = linears(work.model), {name: work.plan.scheme_of(name) for name in linears(work.model)}
+        errors = {
+            name: rounded(layer.weight, schemes[name]) - layer.weight
+            for name, layer in layers.items()
+            if not schemes[name].is_float
+        }
+        columns = {name: layers[name].in_features for name in errors}
+        work.salient_rows = top_rows(row_salience(work, errors), columns, self.share)
 
     def linear(self, task: Task) -> None:
         salient = task.work.salient_rows[task.name]
@@ -56,7 +61,9 @@ def top_rows(salience: Mapping[str, Tensor], columns: Mapping[str, int], share: 
     """
     orders = {name: rows.argsort(descending=True, stable=True) for name, rows in salience.items()}
     eights = [
-        (float(salience[name][rows].sum()), name, rows) for name, order in orders.items() for rows in order.split(ROW_STEP)
+        (float(salience[name][rows].sum()), name, rows)
+        for name, order in orders.items()
+        for rows in torch.split(order, ROW_STEP)
     ]
     left = share * sum(len(rows) * columns[name] for name, rows in salience.items())
     taken: dict[str, list[Tensor]] = {name: [] for name in salience}

@@ -6,6 +6,7 @@ permuted so that groups of equal bits lie together.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -137,19 +138,17 @@ class GroupBits:
         return codes, values(codes.double(), scheme) * scale
 
     def order(self) -> Tensor:
-        """int64 [K]: columns by the bits of their group; those of the scheme come last, with the group that is not whole."""
+        """int64 [K]: columns by the bits of their group, those of the scheme last, with a group that is not whole."""
         ranks = torch.tensor([(one.weight_bits == self.bits, one.weight_bits) for one in self.schemes])
         keys = ranks[:, 0] * 16 + ranks[:, 1]
         return keys.repeat_interleave(self.group)[: self.columns].argsort(stable=True)
 
     def pieces(self, codes: Tensor, order: Tensor) -> tuple[QuantizedWeight, ...]:
         """The weights of equal bits, one beside the other; codes [N, K] in that order."""
-        groups = order[:: self.group] // self.group
-        bits = torch.tensor([self.schemes[group].weight_bits for group in groups.tolist()])
         found, start = [], 0
-        for width in bits.unique_consecutive(return_counts=True)[1].tolist():
-            mine = groups[start : start + width]
-            columns = slice(start * self.group, (start + width) * self.group)
-            found.append(QuantizedWeight(self.schemes[int(mine[0])], codes[:, columns].contiguous(), self.scales[:, mine]))
-            start += width
+        for scheme, run in groupby((order[:: self.group] // self.group).tolist(), lambda group: self.schemes[group]):
+            mine = list(run)
+            columns = slice(start * self.group, (start + len(mine)) * self.group)
+            found.append(QuantizedWeight(scheme, codes[:, columns].contiguous(), self.scales[:, mine]))
+            start += len(mine)
         return tuple(found)
