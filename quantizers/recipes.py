@@ -18,16 +18,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
+from quantizers.blocks.clip import Clip
+from quantizers.blocks.compensate import BiasCorrection
+from quantizers.blocks.equalize import Equalize
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
+from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.smooth import Smooth
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
+    AqasScale | AwqScale | BiasCorrection | Clip | Equalize | Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -131,6 +135,8 @@ RECIPES = {
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
+        _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
+        _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
     )
 }
 

@@ -44,7 +44,7 @@ def test_only_round_to_nearest_needs_no_calibration() -> None:
 
 
 def test_parameters_are_readable() -> None:
-    assert RECIPES["smoothquant"].params == "Smooth(alpha=0.5, inner=True) + Nearest()"
+    assert RECIPES["smoothquant"].params == "Smooth(inner=True, alpha=0.5) + Nearest()"
 
 
 def test_a_misspelt_recipe_names_the_nearest() -> None:
