@@ -52,7 +52,7 @@ def clipped(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterator[float
 def group_errors(difference: Tensor, rows: Tensor, scheme: Scheme) -> Tensor:
     """What a difference of weights [N, K] does to the outputs for rows [S, K]: squares summed, [N, groups]."""
     width = group_columns(scheme, difference.shape[1])
-    parts = zip(difference.split(width, 1), rows.split(width, 1), strict=True)
+    parts = zip(torch.split(difference, width, 1), torch.split(rows, width, 1), strict=True)
     return torch.stack([(part @ x.T).square().sum(1) for part, x in parts], 1)
 
 
