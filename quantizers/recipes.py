@@ -32,11 +32,23 @@ from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
+# fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
-    AqasScale | AwqScale | BiasCorrection | Clip | Equalize | Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
-    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | Equalize
+    | Gptq
+    | Hqq
+    | KvCache
+    | Nearest
+    | OnlineHadamard
+    | Rotate
+    | Smooth,
     Field(discriminator="block"),
 ]
+# fmt: on
 """Every block that a recipe may name."""
 _BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
