@@ -1,15 +1,14 @@
 """The linears of a model file, as tensors and back (kernels/FORMAT.md, sections 2 and 7).
 
-    declared, tensors = parts_of(stored, heads=4)
-    stored = read_linear(tensors, declared, heads=4)
+    declared, tensors = parts_of(stored, order)
+    stored = read_linear(tensors, declared, order)
 
 Tensors and pieces are named by what follows the name of the linear: `codes`, or `0.codes` where there are several
-pieces, `order`, `side.begin`, ... Rows are ggml's in the file and Hugging Face's here.
+pieces, `order`, `side.begin`, ... order: row i in the file is row order[i] here (ggml.row_order); None: the same.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import count, takewhile
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from quantizers.ggml import to_pairs
 from quantizers.linear import Inputs, QuantizedLinear, Side, Sparse, Stored, reordered, simplest
+from quantizers.linear_checks import piece_shape
 from quantizers.primitives import (
     Levels,
     QuantizedWeight,
     group_count,
+    integers,
+    largest_integer,
     pack_codes,
     pack_scales,
     unpack_codes,
@@ -43,11 +44,9 @@ class Declared:
     columns: int
 
 
-def parts_of(stored: Stored, heads: int = 0) -> tuple[dict[str, Declared], dict[str, Array]]:
-    """The pieces to declare ("" for the only one) and all tensors of a linear but its bias; heads: see file_rows."""
-    stored = simplest(stored)
-    if heads:
-        stored = reordered(stored, file_rows(_rows(stored), heads))
+def parts_of(stored: Stored, order: Tensor | None = None) -> tuple[dict[str, Declared], dict[str, Array]]:
+    """The pieces to declare ("" for the only one) and all tensors of a linear but its bias."""
+    stored = simplest(stored) if order is None else reordered(simplest(stored), order)
     pieces = stored.pieces if isinstance(stored, QuantizedLinear) else (stored,)
     named = {"" if len(pieces) == 1 else str(number): piece for number, piece in enumerate(pieces)}
     declared = {
@@ -59,36 +58,50 @@ def parts_of(stored: Stored, heads: int = 0) -> tuple[dict[str, Declared], dict[
     return declared, tensors | (_around(stored) if isinstance(stored, QuantizedLinear) else {})
 
 
-def read_linear(tensors: Tensors, declared: Mapping[str, Declared], heads: int = 0) -> Stored:
+def read_linear(tensors: Tensors, declared: Mapping[str, Declared], order: Tensor | None = None) -> Stored:
     """The inverse of parts_of, in the simplest form; KeyError or ValueError for tensors that are none."""
-    if "codes" in tensors or "weight" in tensors:
-        names = [""]
-    else:
-        names = list(takewhile(lambda n: {f"{n}.codes", f"{n}.weight"} & tensors.keys(), map(str, count())))
-    pieces = tuple(_piece(name, tensors, declared) for name in names)
-    linear = QuantizedLinear(pieces, _inputs(tensors), _indices(tensors, "rows"), _side(tensors, pieces), _sparse(tensors))
-    if heads:
-        return simplest(reordered(linear, file_rows(linear.shape[0], heads).argsort()))
-    return simplest(linear)
+    if tensors.keys() == {"weight"}:
+        whole = torch.from_numpy(tensors["weight"].copy())  # of a linear, a norm or an embedding
+        return whole if order is None else whole[order.argsort()]
+    names = ["", *map(str, range(len(tensors)))]
+    pieces = tuple(
+        _piece(name, tensors, declared)
+        for name in names
+        if {_joined(name, what) for what in ("codes", "weight")} & tensors.keys()
+    )
+    linear = QuantizedLinear(
+        pieces, _inputs(tensors), _indices(tensors, "rows"), _side(tensors, pieces), _sparse(tensors)
+    )
+    return simplest(linear if order is None else reordered(linear, order.argsort()))
 
 
-def file_rows(rows: int, heads: int) -> Tensor:
-    """int64 [N]: which row each row of the file is; heads: of those that ggml orders by rotary pair, 0 for none."""
-    return to_pairs(torch.arange(rows)[:, None], heads)[:, 0]
+def same(one: object, other: object) -> bool:
+    """Whether linears are equal in all parts, bit for bit, leaving aside parts that do nothing; or parts of linears."""
+    if isinstance(one, QuantizedLinear):
+        one = simplest(one)
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    if isinstance(one, tuple) and isinstance(other, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, QuantizedLinear | QuantizedWeight | Inputs | Side | Sparse | Levels) and type(one) is type(
+        other
+    ):
+        return all(same(getattr(one, field.name), getattr(other, field.name)) for field in fields(one))
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(np.float32(one) == np.float32(other))
+    return type(one) is type(other) and one == other
 
 
 def _joined(piece: str, what: str) -> str:
     return f"{piece}.{what}" if piece else what
 
 
-def _rows(stored: Stored) -> int:
-    return stored.shape[0] if isinstance(stored, QuantizedLinear | Tensor) else len(stored.codes)
-
-
 def _of_piece(piece: QuantizedWeight | Tensor) -> dict[str, Array]:
     if isinstance(piece, Tensor):
         return {"weight": piece.numpy()}
-    tensors = {
+    if piece.levels is not None and int(integers(piece).abs().max()) > largest_integer(piece):
+        raise ValueError(f"a two-level weight is {int(integers(piece).abs().max())}, expected at most 127")
+    tensors: dict[str, Array] = {
         "codes": pack_codes(piece.codes.numpy(), piece.scheme).view(np.int8).ravel(),
         "scales": pack_scales(piece.scales.numpy()).ravel(),
     }
@@ -163,7 +176,7 @@ def _side(tensors: Tensors, pieces: tuple[QuantizedWeight | Tensor, ...]) -> Sid
     if "side.weights" not in tensors:
         return None
     begin, end = (torch.from_numpy(tensors[f"side.{what}"].copy()) for what in ("begin", "end"))
-    rows = len(tensors["rows"]) if "rows" in tensors else _rows(pieces[0])
+    rows = len(tensors["rows"]) if "rows" in tensors else piece_shape(pieces[0])[0]
     return Side(begin, end, _unpacked(tensors["side.weights"], rows, len(begin)))
 
 

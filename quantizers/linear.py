@@ -154,19 +154,23 @@ def simplest(linear: Stored) -> Stored:
 
 def reordered(linear: Stored, order: Tensor) -> Stored:
     """The linear whose output i is output order[i] of this one; order: int64 [N], a permutation."""
-    if isinstance(linear, Tensor):
-        return linear[order]
-    if isinstance(linear, QuantizedWeight):
-        levels = linear.levels and Levels(linear.levels.scales[order], linear.levels.zeros[order])
-        return replace(linear, codes=linear.codes[order], scales=linear.scales[order], levels=levels)
-    by_rows, side = linear.rows is not None, linear.side
+    if not isinstance(linear, QuantizedLinear):
+        return _reordered_piece(linear, order)
+    by_rows, side, sparse = linear.rows is not None, linear.side, linear.sparse
     return replace(
         linear,
-        pieces=linear.pieces if by_rows else tuple(reordered(piece, order) for piece in linear.pieces),
+        pieces=linear.pieces if by_rows else tuple(_reordered_piece(piece, order) for piece in linear.pieces),
         rows=None if linear.rows is None else order.argsort()[linear.rows],
         side=side and replace(side, weights=side.weights[order]),
-        sparse=linear.sparse and linear.sparse.reordered(order),
+        sparse=sparse and sparse.reordered(order),
     )
+
+
+def _reordered_piece(piece: QuantizedWeight | Tensor, order: Tensor) -> QuantizedWeight | Tensor:
+    if isinstance(piece, Tensor):
+        return piece[order]
+    levels = piece.levels and Levels(piece.levels.scales[order], piece.levels.zeros[order])
+    return replace(piece, codes=piece.codes[order], scales=piece.scales[order], levels=levels)
 
 
 def multiply(x: Tensor, linear: Stored) -> Tensor:

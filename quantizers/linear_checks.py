@@ -38,12 +38,28 @@ def complaints(linear: "QuantizedLinear") -> Iterator[str]:
             yield f"{name} is no permutation of {size}"
     if inputs.factors is not None and (len(inputs.factors) != k or not inputs.factors.isfinite().all()):
         yield f"factors are not {k} finite numbers"
+    for piece in pieces:
+        if isinstance(piece, QuantizedWeight):
+            yield from _meaning_complaints(piece)
     if inputs.scale is not None:
         yield from _static_complaints(inputs, pieces[0])
     if linear.side is not None:
         yield from _side_complaints(linear.side, n, k)
     if linear.sparse is not None:
         yield from _sparse_complaints(linear.sparse, n, k)
+
+
+def _meaning_complaints(weight: QuantizedWeight) -> Iterator[str]:
+    """Of codes that mean something else: 4 bits of integer products."""
+    scheme, codebook, levels = weight.scheme, weight.codebook, weight.levels
+    if codebook is None and levels is None:
+        return
+    if scheme.weight_bits != 4 or scheme.activation_bits == 16 or (codebook is not None and levels is not None):
+        yield f"{scheme} with a codebook or levels, expected either, 4-bit codes and integer activations"
+    if codebook is not None and (codebook.shape != (16,) or codebook.dtype != torch.int8 or int(codebook.min()) < -127):
+        yield "a codebook is not 16 integers of -127 to 127"
+    if levels is not None and (scheme.activation_groups or weight.scales.shape[1] != 1):
+        yield "two-level weights have one fp16 scale a row, and activations one scale a token"
 
 
 def _static_complaints(inputs: "Inputs", piece: QuantizedWeight | Tensor) -> Iterator[str]:
@@ -59,7 +75,7 @@ def _side_complaints(side: "Side", n: int, k: int) -> Iterator[str]:
     begin, end = side.begin, side.end
     if side.weights.shape != (n, len(begin)) or len(end) != len(begin):
         yield f"side weights {list(side.weights.shape)} for {len(begin)} inputs of {n} outputs"
-    elif len(begin) and not (0 <= int(begin.min()) and bool((begin < end).all()) and int(end.max()) <= k):
+    elif len(begin) and not (int(begin.min()) >= 0 and bool((begin < end).all()) and int(end.max()) <= k):
         yield f"side inputs beyond the {k} columns"
 
 
@@ -67,7 +83,9 @@ def _sparse_complaints(sparse: "Sparse", n: int, k: int) -> Iterator[str]:
     begin, count = sparse.begin, len(sparse.values)
     if len(begin) != n + 1 or begin[0] != 0 or begin[-1] != count or bool((begin.diff() < 0).any()):
         yield f"outliers are no compressed rows of {n}"
-    elif len(sparse.columns) != count or (count and not 0 <= int(sparse.columns.min()) <= int(sparse.columns.max()) < k):
+    elif len(sparse.columns) != count or (
+        count and not 0 <= int(sparse.columns.min()) <= int(sparse.columns.max()) < k
+    ):
         yield f"outliers beyond the {k} columns"
 
 

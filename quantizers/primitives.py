@@ -219,7 +219,8 @@ def activation_codes(x: Tensor, scheme: Scheme, scale: float | None = None, zero
     if not scheme.activation_groups or columns <= scheme.group:
         return Codes(*quantize_activations(x, bits))
     parts = [quantize_activations(part, bits) for part in torch.split(x, scheme.group, -1)]
-    return Codes(*(torch.cat(column, -1) for column in zip(*parts, strict=True)), own=True)
+    values, scales = (torch.cat(column, -1) for column in zip(*parts, strict=True))
+    return Codes(values, scales, own=True)
 
 
 def linear(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
