@@ -20,6 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from quantizers.blocks.activation_rule import ActivationRule
 from quantizers.blocks.base import Block
 from quantizers.blocks.gwq import Gwq
+from quantizers.blocks.clip import Clip
+from quantizers.blocks.compensate import BiasCorrection
+from quantizers.blocks.equalize import Equalize
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
@@ -28,12 +31,14 @@ from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.slim import Slim
+from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spike import Spike
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
+# fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     ActivationRule
     | Gptq
@@ -48,8 +53,21 @@ AnyBlock = Annotated[
     | Slim
     | Smooth
     | Spike,
+    AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | Equalize
+    | Gptq
+    | Hqq
+    | KvCache
+    | Nearest
+    | OnlineHadamard
+    | Rotate
+    | Smooth,
     Field(discriminator="block"),
 ]
+# fmt: on
 """Every block that a recipe may name."""
 _BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
@@ -186,6 +204,8 @@ RECIPES = {
         _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
         _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
+        _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
+        _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
     )
 }
 
