@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from quantizers.blocks.activation_rule import ActivationRule
 from quantizers.blocks.base import Block
-from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.clip import Clip
 from quantizers.blocks.compensate import BiasCorrection
 from quantizers.blocks.equalize import Equalize
+from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
@@ -30,8 +30,8 @@ from quantizers.blocks.mixllm import MixLlm
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
-from quantizers.blocks.slim import Slim
 from quantizers.blocks.search import AqasScale, AwqScale
+from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spike import Spike
 from quantizers.errors import RecipeError, nearest
@@ -41,6 +41,11 @@ from quantizers.scheme import Scheme
 # fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     ActivationRule
+    | AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | Equalize
     | Gptq
     | Gwq
     | Hqq
@@ -53,18 +58,6 @@ AnyBlock = Annotated[
     | Slim
     | Smooth
     | Spike,
-    AqasScale
-    | AwqScale
-    | BiasCorrection
-    | Clip
-    | Equalize
-    | Gptq
-    | Hqq
-    | KvCache
-    | Nearest
-    | OnlineHadamard
-    | Rotate
-    | Smooth,
     Field(discriminator="block"),
 ]
 # fmt: on

@@ -1,7 +1,7 @@
 """Spike: the few operators whose inputs explode stay fp16, so that the others can do with 8 bits.
 
-Spike-Aware mixed precision (Maisonnave et al. 2025, arXiv:2504.21553). The paper's rule was not to be had; this one compares an operator's
-largest input with the median over the operators of its kind.
+Spike-Aware mixed precision (Maisonnave et al. 2025, arXiv:2504.21553). The paper's rule was not to be had; this one
+compares an operator's largest input with the median over the operators of its kind.
 """
 
 from typing import Annotated, ClassVar, Literal
