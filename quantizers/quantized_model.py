@@ -184,6 +184,8 @@ def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
         block.linear(task)
     if task.stored is None:
         raise RecipeError(f"no block of the recipe rounds {task.name}: add one, such as `nearest` or `gptq`")
+    for block in steps:
+        block.rounded(task)
     return task.stored
 
 

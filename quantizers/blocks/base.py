@@ -1,7 +1,7 @@
 """What the blocks of a recipe are, and what they work on.
 
 A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
-(`enter`), at every linear (`linear`), and when a transformer block is done (`leave`). Transformer blocks are processed
+(`enter`), at every linear (`linear`, and `rounded` when it has its codes), and when a transformer block is done (`leave`). Transformer blocks are processed
 in order, each seeing what the quantized ones before it give, so that nothing but one of them need be in memory.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from quantizers.attention import ORDINARY, Attention
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
@@ -38,6 +39,9 @@ class Block(BaseModel):
     def linear(self, task: "Task") -> None:
         """Prepare the inputs of a linear, round it, or correct what rounding did."""
 
+    def rounded(self, task: "Task") -> None:
+        """After all blocks have had their `linear`: what depends on the codes, such as static activations' bias."""
+
     def leave(self, view: "View") -> None:
         """After the linears of a transformer block hold their rounded weights."""
 
@@ -55,6 +59,7 @@ class Work:
     plan: Plan
     calibration: Tensor | None = None
     seed: int = 0
+    attention: Attention = ORDINARY
 
     @property
     def config(self) -> Any:
