@@ -18,6 +18,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
+from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
 from quantizers.errors import RecipeError, SchemeError, nearest
@@ -25,7 +27,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Nearest | Smooth,
+    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""

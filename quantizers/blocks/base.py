@@ -17,7 +17,7 @@ from quantizers.attention import ORDINARY, Attention
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
-from quantizers.linear import PLAIN, Inputs, Stored
+from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -142,4 +142,12 @@ class Task:
 
     @property
     def gradient(self) -> Tensor:
-        return self.work.gradients[self.name]
+        """dL/dW, in the columns of `weight`."""
+        return self.inputs.row(self.work.gradients[self.name])
+
+    def rotate(self, size: int) -> None:
+        """Every `size` neighbours of the inputs from now on, with the weight and with what was seen."""
+        assert self.inputs is PLAIN, "a rotation comes before anything else that happens to the inputs"
+        self.inputs = Inputs(hadamard=size)
+        self.weight = hadamard_transform(self.weight, size)
+        self.seen = self.seen and self.seen.rotated(size)

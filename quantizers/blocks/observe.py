@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from quantizers.linear import hadamard_transform
 from quantizers.models import blocks
 
 CHUNK_TOKENS = 2048
@@ -41,6 +42,14 @@ class Seen:
     high: Tensor
     mean: Tensor
     moments: Tensor | None = None
+
+    def rotated(self, size: int) -> "Seen":
+        """Of inputs of which every `size` neighbours are rotated; their extremes are those of `rows`."""
+        rows, mean = hadamard_transform(self.rows, size), hadamard_transform(self.mean, size)
+        moments = self.moments
+        if moments is not None:
+            moments = hadamard_transform(hadamard_transform(moments, size).T, size)
+        return Seen(rows, rows.abs().amax(0), rows.amin(0), rows.amax(0), mean, moments)
 
 
 class _EntryReached(Exception):

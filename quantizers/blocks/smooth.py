@@ -5,17 +5,15 @@ what produces the channel: the norm (before q/k/v and gate/up), the rows of up (
 heads that share a key-value head share s, so the fold is exact with grouped-query attention).
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 
 from quantizers.blocks.base import Block, View
+from quantizers.blocks.channels import channels_of
 from quantizers.families import Joint
-from quantizers.models import head_dim
 
 SCALE_LIMITS = (1e-2, 1e4)
 """Bounds of s: channels that hardly occur in the calibration text must not blow up weights."""
@@ -34,7 +32,8 @@ class Smooth(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def enter(self, view: View) -> None:
-        channels = [channels_of(view, joint) for joint in view.work.family.joints if self.inner or is_norm(view, joint)]
+        joints = [joint for joint in view.work.family.joints if self.inner or is_norm(view, joint)]
+        channels = [channels_of(view.block, joint, view.work.config) for joint in joints]
         most = view.absmax({str(i): one.joint.consumers[0] for i, one in enumerate(channels)})
         for i, one in enumerate(channels):
             activations, weights = one.shared(most[str(i)]), one.shared(one.weight_absmax())
@@ -50,41 +49,3 @@ def smoothing_scale(activations: Tensor, weights: Tensor, alpha: float) -> Tenso
 
 def is_norm(view: View, joint: Joint) -> bool:
     return joint.producer in view.work.family.norms
-
-
-@dataclass(frozen=True, eq=False)
-class Channels:
-    """A joint of a block: who produces channels and which linears consume them; `repeat` query heads share one."""
-
-    joint: Joint
-    producer: nn.Module
-    consumers: Sequence[nn.Linear]
-    repeat: int
-    width: int
-
-    def weight_absmax(self) -> Tensor:
-        """max |W| [K] per input channel over all consumers."""
-        return torch.stack([linear.weight.abs().amax(0) for linear in self.consumers]).amax(0)
-
-    def shared(self, channels: Tensor) -> Tensor:
-        """Largest over the query heads of a key-value head: [K] to [K / repeat]."""
-        return channels.view(-1, self.repeat, self.width).amax(1).flatten() if self.repeat > 1 else channels
-
-    @torch.no_grad()
-    def fold(self, scale: Tensor) -> None:
-        """Divides what is produced by scale [K / repeat], and multiplies what consumes it."""
-        for name, parameter in self.producer.named_parameters(recurse=False):
-            assert name in ("weight", "bias")
-            parameter.div_(scale if parameter.ndim == 1 else scale[:, None])
-        for linear in self.consumers:
-            linear.weight *= self._repeated(scale)
-
-    def _repeated(self, channels: Tensor) -> Tensor:
-        return channels.view(-1, 1, self.width).expand(-1, self.repeat, -1).flatten() if self.repeat > 1 else channels
-
-
-def channels_of(view: View, joint: Joint) -> Channels:
-    config = view.work.config
-    repeat = config.num_attention_heads // config.num_key_value_heads if joint.heads else 1
-    consumers = [view.linear(name) for name in joint.consumers]
-    return Channels(joint, view.module(joint.producer), consumers, repeat, head_dim(config) if joint.heads else 1)

@@ -6,8 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantizers import primitives
-from quantizers.blocks.round import Gptq, inverse_factor
-from quantizers.errors import RecipeError
+from quantizers.blocks.round import Gptq
 from quantizers.scheme import Scheme
 
 WORDS = st.sampled_from(["w2a8", "w3a8g32", "w4a8g64", "w4a8", "w5a8g96", "w8a8"])
@@ -68,17 +67,3 @@ def test_gptq_leaves_the_weight_and_the_moments_alone() -> None:
     before = weight.clone(), moments.clone()
     Gptq().round(weight, Scheme.parse("w3a8g32"), moments)
     assert torch.equal(weight, before[0]) and torch.equal(moments, before[1])
-
-
-def test_the_factor_is_that_of_the_inverse() -> None:
-    _, inputs = problem(3)
-    moments = (inputs.T @ inputs).double()
-    factor = inverse_factor(moments, damp=0.01)
-    damped = moments + 0.01 * moments.diagonal().mean() * torch.eye(160)
-    assert torch.allclose(factor.T @ factor @ damped, torch.eye(160, dtype=torch.float64), atol=1e-6)
-    assert torch.equal(factor, factor.triu())
-
-
-def test_moments_that_cannot_be_inverted_are_refused_with_a_way_out() -> None:
-    with pytest.raises(RecipeError, match="calibrate on more text"):
-        inverse_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64), damp=0.01)
