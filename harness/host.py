@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from quantizers.models import LoadedModel
+    from quantizers.quantized_model import QuantizedModel
     from quantizers.recipes import Recipe
 
 CACHE_VERSION = 1
@@ -118,27 +119,36 @@ class Host:
         return [SensitivityRow(**row) for row in json.loads(path.read_text(encoding="utf-8"))]
 
     def model(self, plan: Plan, advance: Advance) -> Artifact:
-        """The model file of a plan, quantized with the recipe."""
+        """The model file of a plan, quantized with the recipe; every layer has the plan's scheme, whatever its targets.
+
+        `made_from` has the stored bits per weight of its linears: codes, scales, outliers.
+        """
+        from quantizers.bits import stored_by_layer, total
         from quantizers.export import write_gguf
-        from quantizers.quantized_model import quantize
 
         calibration, _ = self._calibration
         folder = self._folder("models", *self._made_from, plan.to_json(), _digest(calibration))
         if not (folder / "model.gguf").exists():
-            needed = calibration if "calibration" in self.recipe.needs else None
-            write_gguf(quantize(self.loaded, self.recipe, plan, needed, advance), folder / "model.gguf")
-        return artifact_of(
-            "model", folder / "model.gguf", {"recipe": self.recipe.name, "plan": json.loads(plan.to_json())}
-        )
+            layers = {name: plan.scheme_of(name) for name in self.shapes} | dict(plan.layers)
+            quantized = self.quantized(Plan(plan.default, layers), advance)
+            bits = total(stored_by_layer(quantized).values()).per_weight
+            with atomic(folder / "bits.json") as temporary:
+                temporary.write_text(json.dumps(bits), encoding="utf-8")
+            write_gguf(quantized, folder / "model.gguf")
+        bits = json.loads((folder / "bits.json").read_text(encoding="utf-8"))
+        made_from = {"recipe": self.recipe.name, "plan": json.loads(plan.to_json()), "bits_per_weight": bits}
+        return artifact_of("model", folder / "model.gguf", made_from)
+
+    def quantized(self, plan: Plan, advance: Advance) -> "QuantizedModel":
+        """The model of a plan in memory; layers that it does not name follow the recipe's targets."""
+        from quantizers.quantized_model import quantize
+
+        calibration, _ = self._calibration
+        needed = calibration if "calibration" in self.recipe.needs else None
+        return quantize(self.loaded, self.recipe, plan, needed, advance)
 
     def uniform(self, scheme: str) -> Plan:
         return Plan(Scheme.parse(scheme))
-
-    def bits_per_weight(self, plan: Plan) -> float:
-        """Stored bits per weight over the linears, scales included."""
-        weights = {name: n * k for name, (n, k) in self.shapes.items()}
-        bits = sum(plan.scheme_of(name).bits_per_weight(self.shapes[name][1]) * w for name, w in weights.items())
-        return bits / sum(weights.values())
 
     def linears_bytes(self, scheme: str) -> int:
         """Stored bytes of all linears under one scheme: what a decoded token reads."""
@@ -147,7 +157,7 @@ class Host:
 
     @property
     def _made_from(self) -> tuple[str, str]:
-        return self.sha256, self.recipe.params
+        return self.sha256, self.recipe.to_yaml()
 
     def check_suite(self) -> None:
         """Raises UsageError for what a run cannot ask of this model."""

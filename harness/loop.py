@@ -255,7 +255,7 @@ class Loop:
             kind=kind,
             sha256=model.file.sha256,
             bytes=model.file.bytes,
-            bits_per_weight=self.host.bits_per_weight(plan_of(model.schemes)),
+            bits_per_weight=model.file.made_from["bits_per_weight"],
             recipe=self.host.recipe.name,
             schemes=model.schemes,
             device=device,

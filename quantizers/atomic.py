@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all."""
+"""Files and folders that are written whole or not at all."""
 
 import os
 import tempfile
@@ -20,3 +20,16 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """The same for a folder; one that was there before is replaced."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as workplace:
+        made = Path(workplace) / "new"
+        made.mkdir()
+        yield made
+        if path.is_dir():
+            path.rename(Path(workplace) / "old")
+        made.rename(path)

@@ -12,7 +12,7 @@ targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,7 +22,7 @@ from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
-from quantizers.errors import RecipeError, SchemeError, nearest
+from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -31,6 +31,7 @@ AnyBlock = Annotated[
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
+_BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
 
 class Target(BaseModel):
@@ -95,8 +96,19 @@ class Recipe(BaseModel):
         """Raises RecipeError with the entry that is wrong."""
         try:
             return cls.model_validate(yaml.safe_load(text))
-        except (yaml.YAMLError, ValidationError, SchemeError) as error:
-            raise RecipeError(f"recipe: {error}") from error
+        except yaml.YAMLError as error:
+            raise RecipeError(f"recipe: not YAML: {error}") from error
+        except ValidationError as error:
+            raise RecipeError(f"recipe: {_complaint(error)}") from error
+
+
+def _complaint(error: ValidationError) -> str:
+    """The first entry that is wrong, such as `blocks.0.gptq.damp`, and with what."""
+    first = error.errors(include_url=False)[0]
+    entry = ".".join(map(str, first["loc"])) or "the file"
+    if first["type"] == "union_tag_invalid":
+        return f"{entry}: no block {first['ctx']['tag']!r}; nearest: {nearest(first['ctx']['tag'], _BLOCKS)}"
+    return f"{entry}: {first['msg']}, found {str(first['input'])[:80]!r}"
 
 
 def _matches(pattern: str, name: str, alias: str) -> bool:

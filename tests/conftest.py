@@ -1,21 +1,33 @@
-"""A real OpenSSH server on 127.0.0.1 for every test that wants one."""
+"""What tests of several folders need: a real OpenSSH server on 127.0.0.1, and the agent, built once a session.
 
+The agent is built as users do it: by CMake preset, with the zig that pip installed.
+"""
+
+import fcntl
 import getpass
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from devices import Device, Session, open_session
 from devices.transport.connection import enrol_host_key
 
+ROOT = Path(__file__).parents[1]
+KERNELS = ROOT / "kernels"
 SSHD = "/usr/sbin/sshd"  # it re-executes itself, and insists on an absolute path
 SFTP = "Subsystem sftp internal-sftp\n"
 _START_S = 10.0
@@ -130,3 +142,134 @@ def start_sshd() -> Callable[..., Server]:
 @pytest.fixture(scope="session")
 def free_tcp_port() -> Callable[[], int]:
     return free_port
+
+
+@pytest.fixture(scope="session")
+def kernels_dir() -> Path:
+    return KERNELS
+
+
+@pytest.fixture(scope="session")
+def build_preset() -> Callable[[str], Path]:
+    """`build_preset("x86_64-linux")` gives the folder of the built binaries; building is incremental."""
+    return cache(_build)
+
+
+@pytest.fixture(scope="session")
+def qemu() -> Callable[[str], list[str]]:
+    """`qemu("cortex-a72")` is the command prefix that runs an aarch64 binary on that processor."""
+    binary = shutil.which("qemu-aarch64-static")
+    if binary is None:
+        pytest.fail("qemu-aarch64-static is missing: sudo apt-get install qemu-user-static")
+    return lambda cpu: [binary, "-cpu", cpu]
+
+
+def _build(preset: str) -> Path:
+    binaries = ROOT / "build" / preset
+    binaries.mkdir(parents=True, exist_ok=True)
+    with (binaries / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test sessions may share the checkout; ninja does not
+        _cmake("-S", str(KERNELS), "--preset", preset)
+        _cmake("--build", str(binaries))
+    return binaries
+
+
+def _cmake(*arguments: str) -> None:
+    cmake = Path(sys.executable).with_name("cmake")
+    ninja = Path(sys.executable).with_name("ninja")
+    if not (cmake.exists() and ninja.exists()):
+        pytest.fail(f"no cmake and ninja beside {sys.executable}: pip install cmake ninja ziglang")
+    made_by = ["-DCMAKE_MAKE_PROGRAM=" + str(ninja)] if arguments[0] == "-S" else []
+    done = subprocess.run([cmake, *arguments, *made_by], cwd=KERNELS, capture_output=True, text=True)
+    if done.returncode:
+        pytest.fail(f"cmake {' '.join(arguments)} failed:\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
+
+
+EXIT_STATUS = {"usage": 2, "model": 3, "memory": 4, "unsupported": 5, "io": 6, "lease": 7}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one run of the agent printed between its first and last line."""
+
+    status: int
+    results: list[dict[str, Any]]
+    error: dict[str, Any] | None
+
+
+class Agent:
+    """Runs the agent, natively or on an emulated processor, and holds every stream to PROTOCOL.md."""
+
+    def __init__(self, command: Sequence[str | Path]) -> None:
+        self.command = [str(word) for word in command]
+
+    def __call__(self, *words: object, **options: Any) -> Answer:
+        command = [*self.command, *(os.fsencode(str(word)) for word in words)]
+        run = subprocess.run(command, capture_output=True, timeout=300, **options)
+        return check_stream(run.stdout, run.returncode, run.stderr)
+
+
+def check_stream(stdout: bytes, status: int, stderr: bytes = b"") -> Answer:
+    """Fails unless the stream is hello, results, and the end that belongs to the exit status."""
+    assert status >= 0, f"ended by signal {-status}: {stderr!r}"
+    assert stdout.endswith(b"\n"), stdout[-200:]
+    rows = stdout.decode("utf-8").split("\n")[:-1]
+    assert max(map(len, rows)) < 1 << 20
+    first, *results, last = (json.loads(row, parse_constant=_no_number) for row in rows)
+    assert (first["type"], first["protocol"]) == ("hello", 1)
+    times = [line["t"] for line in (first, *results, last)]
+    assert times == sorted(times)
+    if last["type"] == "done":
+        assert status == 0
+        return Answer(status, results, None)
+    assert last["type"] == "error" and last["message"], last
+    assert status == EXIT_STATUS[last["code"]]
+    return Answer(status, results, last)
+
+
+def _no_number(word: str) -> NoReturn:
+    raise AssertionError(f"{word} is no JSON number")
+
+
+@pytest.fixture(scope="session")
+def agent(build_preset: Callable[[str], Path]) -> Agent:
+    """The agent of this machine."""
+    return Agent([build_preset("x86_64-linux") / "agent" / "agent"])
+
+
+@pytest.fixture(scope="session")
+def arm_agent(build_preset: Callable[[str], Path], qemu: Callable[[str], list[str]]) -> Callable[[str], Agent]:
+    """`arm_agent("cortex-a72")` is the aarch64 agent on that processor."""
+    binary = build_preset("aarch64-linux") / "agent" / "agent"
+    return lambda cpu: Agent([*qemu(cpu), binary])
+
+
+@pytest.fixture(scope="session")
+def read_stream() -> Callable[..., Answer]:
+    return check_stream
+
+
+DeviceLogprobs = Callable[..., npt.NDArray[np.float32]]
+
+
+@pytest.fixture
+def device_logprobs(agent: Agent, tmp_path: Path) -> DeviceLogprobs:
+    """`device_logprobs(quantized, tokens, window)` [R, V]: what evaluate.full_logprobs says of the model, by the agent.
+
+    Writes the model file, checks that it reads back, and scores the tokens [count]. `run`: another agent, such as
+    arm_agent("max"). More words go to the agent, such as "--kv", "int8".
+    """
+    from quantizers.export import read_reference, verify_roundtrip, write_gguf, write_tokens
+
+    def logprobs(quantized: Any, tokens: Any, window: int, *words: Any, run: Agent = agent) -> npt.NDArray[np.float32]:
+        model, text, rows = tmp_path / "device.gguf", tmp_path / "device.tokens", tmp_path / "device.rows"
+        write_gguf(quantized, model)
+        verify_roundtrip(quantized, model)
+        write_tokens(text, tokens.tolist(), quantized.source.config.vocab_size)
+        answer = run(
+            "score", "--model", model, "--tokens", text, "--window", window, "--write-reference", rows, *words
+        )  # fmt: skip
+        assert answer.error is None, answer.error
+        return np.array(read_reference(rows)[0])
+
+    return logprobs

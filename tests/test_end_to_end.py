@@ -253,9 +253,9 @@ def test_a_budget_in_terms_of_what_was_not_measured_is_exit_2_with_what_was(fini
 
 def test_an_allocation_can_be_quantized_by_itself(finished: Any, bench: Bench, model: Path, workplace: Path) -> None:
     bench("allocate", finished["run_id"], "--to", "plan.json")
-    ended = bench("quantize", "--model", str(model), "--recipe", "rtn", "--plan", "plan.json", "--json")
+    ended = bench("quantize", str(model), "--recipe", "rtn", "--plan", "plan.json", "--json")
     assert ended.status == 0, ended.err
-    assert (workplace / "model.gguf").stat().st_size == ended.json["bytes"]
+    assert (workplace / "model.gguf").stat().st_size == ended.json["exports"]["gguf"]["bytes"]
 
 
 def test_pages_are_written_again_from_the_database(finished: Any, bench: Bench, workplace: Path) -> None:

@@ -1,8 +1,8 @@
 """`bench`: a command is parse, call one function, print. Exit statuses: harness/errors.py.
 
 Commands live beside this file: run (measuring), ab (two models in turns), lab (devices), trust (host keys), health,
-calibrate (batteries), tune, virtual (boards), make (agents, models, plans), kernels (products), models (whole ones),
-simulate, results, trend (many runs).
+calibrate (batteries), tune, virtual (boards), make (agents, plans), quantize, recipes, kernels (products), models
+(whole ones), simulate, results, trend (many runs).
 """
 
 import json
@@ -20,6 +20,8 @@ from harness.cli import (
     lab,
     make,
     models,
+    quantize,
+    recipes,
     results,
     run,
     simulate,
@@ -48,11 +50,11 @@ app.command("trust")(trust.trust)
 app.command("health")(health.health)
 app.command("calibrate")(calibrate.calibrate)
 app.command("build")(make.build)
-app.command("quantize")(make.quantize)
+app.command("quantize")(quantize.quantize)
 app.command("kernels")(kernels.kernels)
 app.command("models")(models.models)
 app.command("allocate")(make.allocate)
-app.command("recipes")(make.recipes)
+app.command("recipes")(recipes.recipes)
 app.command("compare")(results.compare)
 app.command("trend")(trend.trend)
 app.command("aa")(ab.aa)

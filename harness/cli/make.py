@@ -1,8 +1,7 @@
-"""What the bench makes: `bench build`, `quantize`, `allocate`, `recipes`."""
+"""What the bench makes: `bench build`, `allocate`."""
 
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -11,10 +10,6 @@ from harness.cli.output import emit, number, size, table
 from harness.cli.progress import shown_progress
 from harness.errors import UsageError
 from harness.words import nearest
-from quantizers.atomic import atomic
-
-if TYPE_CHECKING:
-    from quantizers.plan import Plan
 
 
 def build(
@@ -41,72 +36,6 @@ def build(
     rows = [(name, size(one.bytes), one.sha256[:16], str(one.path)) for name, one in built.items()]
     data = {name: {"path": str(one.path), "sha256": one.sha256, "bytes": one.bytes} for name, one in built.items()}
     emit(data, json, table("", ("target", ">size", "sha256", "agent"), rows))
-
-
-def quantize(
-    model: options.Model = "default",
-    recipe: options.Recipe = "gptq",
-    scheme: Annotated[str, typer.Option("--scheme", help="One scheme for all layers, such as w4a8g128.")] = "w4a8g128",
-    plan: Annotated[
-        Path | None, typer.Option("--plan", help="plan.json or allocation.json instead of a scheme.")
-    ] = None,
-    head: Annotated[str | None, typer.Option("--head", help="Scheme of the output layer. [default: fp16]")] = None,
-    shape: Annotated[
-        str | None, typer.Option("--shape", help="Random weights instead of a model, such as tinyllama-1.1b.")
-    ] = None,
-    out: Annotated[Path, typer.Option("--out", help="The model file to write.")] = Path("model.gguf"),
-    json: options.Json = False,
-    dry_run: options.DryRun = False,
-) -> None:
-    """Quantize a model on this machine and write the file that the agent runs."""
-    from harness.plans import chosen_plan, with_head
-    from harness.suite import check_scheme, make_suite
-    from quantizers.plan import Plan
-    from quantizers.scheme import Scheme
-
-    layers = chosen_plan(plan) if plan is not None else Plan(Scheme.parse(check_scheme(scheme)))
-    layers = with_head(layers, check_scheme(head)) if head is not None else layers
-    suite = make_suite(models=(model,), recipes=(recipe,))
-    if out.is_dir():
-        raise UsageError(f"--out {out} is a folder; expected a file to write, such as {out / 'model.gguf'}")
-    if dry_run:
-        what = plan if plan is not None else scheme
-        emit(
-            {"model": shape or model, "recipe": recipe, "plan": str(what), "out": str(out)},
-            json,
-            f"would write {out}: {shape or model} with {recipe}, {what}; about 5 s for the shipped model",
-        )
-        return
-    if shape is not None:
-        _write_random(shape, layers, out, json)
-        return
-    from harness.host import Host
-
-    progress = shown_progress()
-    with progress.step(f"model {model}"):
-        host = Host(suite)
-    with progress.step(f"quantize with {recipe}") as advance:
-        file = host.model(layers, advance)
-    with atomic(out) as temporary:
-        shutil.copyfile(file.path, temporary)
-    bits = host.bits_per_weight(layers)
-    emit(
-        {"path": str(out), "sha256": file.sha256, "bytes": file.bytes, "bits_per_weight": bits},
-        json,
-        f"{out}: {size(file.bytes)}, {number(bits, 3)} bits per weight in the linears, sha256 {file.sha256[:16]}",
-    )
-
-
-def _write_random(shape: str, layers: "Plan", out: Path, json: bool) -> None:
-    """A model of a published shape that is there to be timed."""
-    from quantizers.export import write_gguf
-    from quantizers.random_model import random_model
-
-    with shown_progress().step(f"random weights of {shape}"):
-        sha256 = write_gguf(random_model(shape, layers), out)
-    written = out.stat().st_size
-    data = {"path": str(out), "sha256": sha256, "bytes": written}
-    emit(data, json, f"{out}: {size(written)} of random weights, to be timed only, sha256 {sha256[:16]}")
 
 
 def allocate(
@@ -155,15 +84,6 @@ def allocate(
         table("budgets", ("metric", ">at most", ">predicted", ">slack", ">KL per unit"), budgets),
         f"predicted KL {number(file.predicted['kl'], 3)} nats per token, {size(file.predicted['bytes'])}",
     )
-
-
-def recipes(json: options.Json = False) -> None:
-    """List the ways to quantize."""
-    from quantizers.recipes import RECIPES
-
-    rows = [(name, recipe.params, recipe.source) for name, recipe in RECIPES.items()]
-    data = [{"name": name, "blocks": blocks, "source": source} for name, blocks, source in rows]
-    emit(data, json, table("", ("recipe", "blocks", "source"), rows))
 
 
 def _this_machine() -> str:

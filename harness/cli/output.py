@@ -89,6 +89,11 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value < 100 else f"{value / 60:.1f} min"
 
 
+def duration(value: float) -> str:
+    """Seconds that were measured: two digits below ten."""
+    return f"{value:.2g} s" if value < 10 else seconds(value)
+
+
 def _finite(value: Any) -> Any:
     """JSON has no NaN."""
     if isinstance(value, float) and not math.isfinite(value):

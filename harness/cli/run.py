@@ -14,7 +14,6 @@ from harness.cli.output import emit, explained, number, say, screen_width, secon
 from harness.cli.progress import shown_progress
 from harness.cli.status import explain
 from harness.errors import BenchError, InvalidMeasurement, UsageError
-from harness.words import nearest
 
 if TYPE_CHECKING:
     from harness.campaign import Finished
@@ -100,11 +99,10 @@ def _run(suite: "Suite", inventory: Path | None, out: Path, as_json: bool, dry_r
 
 
 def _check_recipes(suite: "Suite") -> None:
-    from quantizers.recipes import RECIPES
+    from quantizers.recipes import find
 
     for recipe in suite.recipes:
-        if recipe not in RECIPES:
-            raise UsageError(f"no recipe {recipe!r}{nearest(recipe, RECIPES)}")
+        find(recipe)
 
 
 def _refuse_options(context: typer.Context) -> None:

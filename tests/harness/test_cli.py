@@ -198,11 +198,6 @@ def test_dry_runs_of_single_steps_print_json_and_write_nothing(
     assert list(Path().iterdir()) == []
 
 
-def test_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
-    assert bench("recipes", "--json") == 0
-    assert {"rtn", "gptq"} <= {recipe["name"] for recipe in json.loads(capsys.readouterr().out)}
-
-
 def test_every_foreseen_error_has_the_status_of_its_kind() -> None:
     from devices import errors as devices_errors
     from quantizers import errors as quantizers_errors

@@ -1,0 +1,52 @@
+"""Exports: files that other programs read, each read back by its standard reader before it gets its name.
+
+    export(quantized, "gguf", Path("model.gguf"))
+
+A format has `write` and `verify`. What it cannot say is refused with the layer and the reason. Imports without torch.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from quantizers.atomic import atomic, atomic_folder
+
+if TYPE_CHECKING:
+    from quantizers.quantized_model import QuantizedModel
+
+Act = Callable[["QuantizedModel", Path], object]
+
+
+@dataclass(frozen=True)
+class Format:
+    """ending: what a path of this format ends in; folder: whether it is one."""
+
+    ending: str
+    folder: bool = False
+
+
+FORMATS: Mapping[str, Format] = {
+    "gguf": Format(".gguf"),
+}
+"""`gguf` is the file of the agent (kernels/FORMAT.md)."""
+
+
+def path_of(name: str, out: Path) -> Path:
+    """`my.gguf` or `my` to `my-onnx`: where a format goes that is written beside others."""
+    return out.with_name(out.name.removesuffix(FORMATS["gguf"].ending) + FORMATS[name].ending)
+
+
+def export(quantized: "QuantizedModel", name: str, path: Path) -> None:
+    """Writes and verifies; raises FormatError for a model that the format cannot say or that reads back otherwise."""
+    write, verify = _acts(name)
+    with (atomic_folder if FORMATS[name].folder else atomic)(path) as temporary:
+        write(quantized, temporary)
+        verify(quantized, temporary)
+
+
+def _acts(name: str) -> tuple[Act, Act]:
+    """Looked up when needed: formats come with packages that are slow to import."""
+    from quantizers.export import verify_roundtrip, write_gguf
+
+    return {"gguf": (write_gguf, verify_roundtrip)}[name]
