@@ -1,4 +1,4 @@
-"""Attention: what it does besides softmax(q k) v, and the one attention of the simulation (kernels/FORMAT.md, section 9).
+"""Attention: what it does besides softmax(q k) v (kernels/FORMAT.md, section 9), and the one of the simulation.
 
 simulate_attention(model, Attention(log2=True, grids={"model.layers.0.self_attn.v_proj": steps, ...}))
 """
@@ -39,9 +39,8 @@ ORDINARY = Attention()
 
 def snap(x: Tensor, grid: Tensor) -> Tensor:
     """Heads x [..., heads * D] as multiples of their steps [heads], at most 127 of them."""
-    heads = x.unflatten(-1, (len(grid), -1))
-    codes = (heads * (1 / grid[:, None])).round().clamp(-LARGEST_CODE, LARGEST_CODE)
-    return (codes * grid[:, None]).flatten(-2)
+    steps = grid.repeat_interleave(x.shape[-1] // len(grid))
+    return (x * (1 / steps)).round().clamp(-LARGEST_CODE, LARGEST_CODE) * steps
 
 
 def powers_of_two(probabilities: Tensor) -> Tensor:
@@ -81,9 +80,7 @@ def simulate_attention(model: Any, form: Attention = ORDINARY, value_grids: Mapp
     model.config.bench_attention = AttentionOf(form, value_grids or {})
 
 
-def attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any
-) -> tuple[Tensor, None]:
+def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, **options: Any) -> Any:
     """Of queries [B, H, T, D] over keys (after rotation) and values [B, kv heads, T, D]: [B, T, H, D]."""
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 

@@ -4,8 +4,8 @@ pruning = simulate_pruning(model, shares)
 model(tokens)
 pruning.alive                       which tokens [B, T] no block dropped
 
-After the attention of a block the tokens that paid least attention to the first one are dropped: neither its MLP nor any
-later block sees them, and the others are numbered anew. Here nothing gets shorter: a dropped token keeps its hidden
+After the attention of a block the tokens that paid least attention to the first one are dropped: neither its MLP nor
+any later block sees them, and the others are numbered anew. Here nothing gets shorter: a dropped token keeps its hidden
 state, from which its logits are still made, and nobody attends to it any more.
 """
 
@@ -40,7 +40,7 @@ def dropped(share: float, count: int) -> int:
 def survivors(alive: Tensor, importance: Tensor, share: float) -> Tensor:
     """Who of those alive [B, T] is left; of equally important ones the earlier. All rows have equally many alive."""
     count = int(alive[0].sum())
-    order = torch.where(alive, importance, -torch.inf).argsort(-1, descending=True, stable=True)
+    order = torch.where(alive, importance, -torch.inf).sort(dim=-1, descending=True, stable=True).indices
     kept = torch.zeros_like(alive).scatter(1, order[:, : count - dropped(share, count)], True)
     return kept & alive
 
@@ -83,7 +83,6 @@ def _shortened(arguments: dict[str, Any], alive: Tensor) -> dict[str, Any]:
     count = alive.shape[1]
     seen = torch.ones(count, count, dtype=torch.bool).tril() & alive[:, None, None, :]
     numbers = (alive.cumsum(1) - 1).clamp(min=0)
-    changed = {"attention_mask": seen}
-    if arguments.get("position_embeddings") is not None:
-        changed["position_embeddings"] = tuple(each[0][numbers] for each in arguments["position_embeddings"])
-    return {**arguments, **changed}
+    angles = arguments.get("position_embeddings")  # cosines and sines [1, T, D] of models that rotate
+    turned = {} if angles is None else {"position_embeddings": tuple(each[0][numbers] for each in angles)}
+    return {**arguments, "attention_mask": seen, **turned}

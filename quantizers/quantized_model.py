@@ -13,14 +13,15 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
-from quantizers.attention import simulate_attention
+from quantizers.attention import ORDINARY, Attention, simulate_attention, snap
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
-from quantizers.linear import Stored, multiply, stored_bits, weight_count, weight_of
+from quantizers.linear import Stored, multiply, stored_bias, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
+from quantizers.pruning import simulate_pruning
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
 
@@ -41,6 +42,7 @@ class QuantizedModel:
     plan: Plan
     recipe: Recipe
     source: LoadedModel
+    attention: Attention = ORDINARY
 
     def as_torch(self) -> Any:
         """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
@@ -55,15 +57,29 @@ class QuantizedModel:
         for name, tensor in self.tensors.items():
             owner, _, what = name.rpartition(".")
             if name in layers:
-                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name)))
+                grid = self.attention.grids.get(name)
+                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name), grid))
             elif what != "bias":
                 model.get_parameter(f"{name}.weight").data.copy_(_tensor(tensor))
             elif owner not in layers:
                 model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
-        simulate_attention(model)
+        simulate_attention(model, self.attention, self._value_grids)
+        if self.attention.prune:
+            model.pruning = simulate_pruning(model, self.attention.prune)
         return model
+
+    @property
+    def _value_grids(self) -> dict[int, Tensor]:
+        """Steps of values by block."""
+        family = family_of(self.source.model)
+        located = {name: family.split(name) for name in self.attention.grids}
+        return {
+            index: self.attention.grids[name]
+            for name, (index, inner) in located.items()
+            if family.linears[inner] == "attn_v"
+        }
 
     @property
     def bits_per_weight(self) -> float:
@@ -78,15 +94,17 @@ class QuantizedModel:
 
 
 class SimulatedLinear(nn.Module):
-    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7."""
+    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7; grid: as `attention.snap`."""
 
-    def __init__(self, stored: Stored, bias: Tensor | None = None) -> None:
+    def __init__(self, stored: Stored, bias: Tensor | None = None, grid: Tensor | None = None) -> None:
         super().__init__()
-        self.stored, self.bias = stored, bias
+        self.stored, self.bias, self.grid = stored, bias, grid
 
     def forward(self, x: Tensor) -> Tensor:
         y = multiply(x.float(), self.stored)
-        return y if self.bias is None else y + self.bias
+        if self.bias is not None:
+            y = y + self.bias
+        return y if self.grid is None else snap(y, self.grid)
 
 
 @torch.no_grad()
@@ -117,7 +135,8 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded)
+    tensors = {**_unrounded(work.model, set(rounded)), **rounded, **_biases(work.model, rounded)}
+    return QuantizedModel(tensors, work.plan, recipe, loaded, work.attention)
 
 
 def prepare(
@@ -232,6 +251,12 @@ def _copied(tensor: Tensor | None) -> Tensor | None:
 def _tensor(stored: Stored) -> Tensor:
     assert isinstance(stored, Tensor)
     return stored
+
+
+def _biases(model: Any, rounded: Mapping[str, Stored]) -> dict[str, Tensor]:
+    """fp32, of linears whose product is not the model's by what a zero point adds."""
+    found = {name: stored_bias(stored, model.get_submodule(name).bias) for name, stored in rounded.items()}
+    return {f"{name}.bias": bias.detach() for name, bias in found.items() if bias is not None}
 
 
 def _unrounded(model: Any, rounded: set[str]) -> dict[str, Tensor]:

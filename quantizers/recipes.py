@@ -19,15 +19,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.log2 import Log2
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.tokens import Tokens
+from quantizers.blocks.trip import Trip
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Log2 | Nearest | OnlineHadamard | Rotate | Smooth | Static | StaticHeads | Tokens | Trip,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -124,12 +128,26 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
+def _agile(name: str, *targets: Target) -> Recipe:
+    blocks = (Trip(), Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
+    return _recipe(name, "Shen et al. 2023, arXiv:2312.05693", *blocks, targets=targets)
+
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _agile("agile-quant"),
+        _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
+        _recipe(
+            "whitepaper",
+            "Krishnamoorthi 2018, arXiv:1806.08342",
+            Nearest(),
+            Static(observer="percentile", symmetric=False),
+            scheme="w8a8",
+        ),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
     )
 }

@@ -1,12 +1,13 @@
 """What the blocks of a recipe are, and what they work on.
 
 A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
-(`enter`), at every linear (`linear`, and `rounded` when it has its codes), and when a transformer block is done (`leave`). Transformer blocks are processed
-in order, each seeing what the quantized ones before it give, so that nothing but one of them need be in memory.
+(`enter`), at every linear (`linear`, and `rounded` once it has codes), and when a transformer block is done (`leave`).
+Transformer blocks are processed in order, each seeing what the quantized ones before it give, so that nothing but one
+of them need be in memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -151,3 +152,10 @@ class Task:
         self.inputs = Inputs(hadamard=size)
         self.weight = hadamard_transform(self.weight, size)
         self.seen = self.seen and self.seen.rotated(size)
+
+    def reorder(self, order: Tensor) -> None:
+        """Column i of the weight, and of what was seen, is from now on what column order[i] was."""
+        before = self.inputs.order
+        self.inputs = replace(self.inputs, order=order if before is None else before[order])
+        self.weight = self.weight[:, order]
+        self.seen = self.seen and self.seen.reordered(order)

@@ -64,7 +64,7 @@ def percentile(rows: Tensor, tail: float = TAIL) -> Range:
 
 def ema(rows: Tensor, tokens: int = 128, momentum: float = MOMENTUM) -> Range:
     """The range of batches of so many tokens, as a moving average that begins with the first."""
-    first, *rest = (min_max(batch) for batch in rows.split(tokens))
+    first, *rest = (min_max(batch) for batch in torch.split(rows, tokens))
     low, high = first
     for seen in rest:
         low, high = low + momentum * (seen.low - low), high + momentum * (seen.high - high)
@@ -85,8 +85,8 @@ def squared_error(rows: Tensor, codes: Static, bits: int) -> float:
 def power_of_two(rows: Tensor, codes: Static, bits: int, most: int) -> Tensor:
     """alpha, int64 [K] in 0..most: channel c is rounded in steps of scale * 2^(alpha - most), with the least error.
 
-    FQ-ViT's power-of-two factor (Lin et al. 2021, arXiv:2111.13824); most gives the codes themselves, and is taken where
-    nothing is lost by it, as in a silent channel.
+    FQ-ViT's power-of-two factor (Lin et al. 2021, arXiv:2111.13824); most gives the codes themselves, and is taken
+    where nothing is lost by it, as in a silent channel.
     """
     errors = [
         (Static(codes.scale * 2.0 ** (alpha - most), codes.zero).values(rows, bits) - rows).square().double().sum(0)

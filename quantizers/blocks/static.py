@@ -1,7 +1,6 @@
 """Static: activation codes of one scale for all tokens, found on calibration text.
 
-A device then need not look for the largest activation of a token. What a zero point adds to the product is constant and
-goes into the bias.
+A device then need not look for the largest activation of a token.
 """
 
 from dataclasses import replace
@@ -15,7 +14,6 @@ from quantizers.blocks import observe, observers
 from quantizers.blocks.base import Block, Task, View
 from quantizers.blocks.observers import Range
 from quantizers.linear import QuantizedLinear, Stored
-from quantizers.primitives import QuantizedWeight, dequantize
 
 GRIDS = ("attn_q", "attn_k", "attn_v")
 """Kinds of linears whose outputs attention reads."""
@@ -38,11 +36,11 @@ class Static(Block):
         if task.scheme.activation_bits == 16:
             return
         linear = general(task.stored)
-        rows = linear.inputs.row(task.observed.rows)
+        rows, bits = rows_of(task, linear), task.scheme.activation_bits
         if linear.inputs.factors is not None:
             rows = rows * linear.inputs.factors
-        codes = observers.codes_of(self.range(rows, task.scheme.activation_bits), task.scheme.activation_bits, self.symmetric)
-        set_codes(task, linear, codes)
+        codes = observers.codes_of(self.range(rows, bits), bits, self.symmetric)
+        task.stored = replace(linear, inputs=replace(linear.inputs, scale=codes.scale, zero=codes.zero))
 
     def range(self, rows: Tensor, bits: int) -> Range:
         """Of rows [tokens, K]."""
@@ -68,7 +66,10 @@ class StaticHeads(Block):
         config, kinds = view.work.config, view.work.family.linears
         own = {inner: kind for inner, kind in kinds.items() if kind in GRIDS}
         most = _output_absmax(view, own)
-        heads = {inner: config.num_attention_heads if kind == "attn_q" else config.num_key_value_heads for inner, kind in own.items()}
+        heads = {
+            inner: config.num_attention_heads if kind == "attn_q" else config.num_key_value_heads
+            for inner, kind in own.items()
+        }
         grids = {view.name(inner): _steps(most[inner], count) for inner, count in heads.items()}
         view.work.attention = replace(view.work.attention, grids={**view.work.attention.grids, **grids})
 
@@ -79,21 +80,9 @@ def general(stored: Stored | None) -> QuantizedLinear:
     return stored if isinstance(stored, QuantizedLinear) else QuantizedLinear((stored,))
 
 
-def set_codes(task: Task, linear: QuantizedLinear, codes: observers.Static) -> None:
-    """Stores a linear with static codes, and takes back what their zero point adds."""
-    task.stored = replace(linear, inputs=replace(linear.inputs, scale=codes.scale, zero=codes.zero))
-    if codes.zero:
-        extra = codes.zero * codes.scale * _row_sums(linear)
-        task.bias = -extra if task.bias is None else task.bias - extra
-
-
-def _row_sums(linear: QuantizedLinear) -> Tensor:
-    """What every output gains, fp32 [N], when all codes are one more, over the scale."""
-    parts = [(dequantize(piece) if isinstance(piece, QuantizedWeight) else piece.float()).sum(1) for piece in linear.pieces]
-    if not linear.by_rows:
-        return torch.stack(parts).sum(0)
-    assert linear.rows is not None
-    return torch.cat(parts)[linear.rows.argsort()]
+def rows_of(task: Task, linear: QuantizedLinear) -> Tensor:
+    """What was seen of a linear's inputs, fp32 [S, K] in its stored columns."""
+    return linear.inputs.row(task.inputs.undone(task.observed.rows))
 
 
 def _output_absmax(view: View, inners: dict[str, str]) -> dict[str, Tensor]:

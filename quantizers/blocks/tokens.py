@@ -14,7 +14,7 @@ from quantizers.errors import RecipeError
 
 
 class Tokens(Block):
-    """keep: the share of tokens that reaches the output. from_block, to_block: those that prune, the second excluded."""
+    """keep: the share of tokens that reaches the output. from_block, to_block: which prune, the second excluded."""
 
     block: Literal["prune-tokens"] = "prune-tokens"
     keep: Annotated[float, Field(gt=0, le=1)] = 0.9
