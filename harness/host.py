@@ -84,14 +84,14 @@ class Host:
     @cached_property
     def window(self) -> int:
         """The window of the suite, or the context of a model that has less."""
-        return min(self.suite.window, int(self.loaded.config.max_position_embeddings))
+        return min(self.suite.window, self.loaded.sizes.context)
 
     def text(self) -> Text:
         """The scored text and its reference."""
         from quantizers.evaluate import logprob_rows
         from quantizers.export import write_reference, write_tokens
 
-        vocabulary = int(self.loaded.config.vocab_size)
+        vocabulary = self.loaded.sizes.vocabulary
         most = max(1, MAX_REFERENCE_BYTES // (4 * vocabulary * (self.window - 1)))
         tokens = self._windows("heldout", self.suite.text, min(self.suite.windows, most)).flatten()
         folder = self._folder("texts", self.sha256, self.window, _digest(tokens))
@@ -161,7 +161,7 @@ class Host:
 
     def check_suite(self) -> None:
         """Raises UsageError for what a run cannot ask of this model."""
-        suite, context = self.suite, int(self.loaded.config.max_position_embeddings)
+        suite, context = self.suite, self.loaded.sizes.context
         if suite.prefill + suite.decode > context:
             raise UsageError(
                 f"prefill {suite.prefill} and decode {suite.decode} need more than the {context} positions of "

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from quantizers.kv_cache import kept
+from quantizers.kv_cache import layer_of
 
 NAME = "bench_attention"
 """Under which transformers finds this attention."""
@@ -85,17 +85,36 @@ def attend(module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor 
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
     own: AttentionOf = module.config.bench_attention
-    key, value = kept(key, value)
+    layer = layer_of(module)
+    kept = layer.kept(key, value)
+    if layer.cache.past_only:
+        return _attend_past(query, (key, value), kept, mask, options["scaling"]), None
     if not (own.form.log2 or own.form.prune):
-        return sdpa_attention_forward(module, query, key, value, mask, **options)
-    weights = probabilities(query, key, mask, options["scaling"])
-    return own.attend(module.layer_idx, weights, value).transpose(1, 2).contiguous(), None
+        return sdpa_attention_forward(module, query, *kept, mask, **options)
+    weights = probabilities(query, kept[0], mask, options["scaling"])
+    return own.attend(module.layer_idx, weights, kept[1]).transpose(1, 2).contiguous(), None
 
 
 def probabilities(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> Tensor:
     """[B, H, T, T] of queries [B, H, T, D] and keys [B, kv heads, T, D]; mask: what may be seen, or what is added."""
     scores = query @ key.repeat_interleave(query.shape[1] // key.shape[1], 1).mT * scaling
-    if mask is None:
-        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).tril()
-    scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    return scores.softmax(-1)
+    return (scores + _additive(mask, query.shape[2])).softmax(-1)
+
+
+def _attend_past(
+    query: Tensor, own: tuple[Tensor, Tensor], kept: tuple[Tensor, Tensor], mask: Tensor | None, scaling: float
+) -> Tensor:
+    """Each query sees its own key and value as they are, and those before it as they are kept."""
+    sharing = query.shape[1] // own[0].shape[1]
+    key, value, past_key, past_value = (x.repeat_interleave(sharing, 1) for x in (*own, *kept))
+    itself = torch.eye(query.shape[2], dtype=torch.bool)
+    scores = torch.where(itself, (query * key).sum(-1, keepdim=True), query @ past_key.mT) * scaling
+    weights = (scores + _additive(mask, query.shape[2])).softmax(-1)
+    out = weights @ past_value + weights.diagonal(dim1=-2, dim2=-1)[..., None] * (value - past_value)
+    return out.transpose(1, 2).contiguous()
+
+
+def _additive(mask: Tensor | None, positions: int) -> Tensor:
+    """What is added to scores [..., T, T]: 0 or -infinity of a mask that says what is seen; none is the causal one."""
+    seen = torch.ones(positions, positions, dtype=torch.bool).tril() if mask is None else mask
+    return torch.zeros(seen.shape).masked_fill(~seen, -torch.inf) if seen.dtype == torch.bool else seen

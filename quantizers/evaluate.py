@@ -100,14 +100,12 @@ def kl_rows(reference: Tensor, logprobs: Tensor) -> Tensor:
 
 def _checked(scored: LoadedModel | QuantizedModel, tokens: Tensor, window: int) -> Tensor:
     """The windows [B, W] of the tokens; QuantizerError when they do not suit the model."""
-    config = _source(scored).config
-    if not 2 <= window <= config.max_position_embeddings:
-        raise QuantizerError(
-            f"window is {window}: expected 2..{config.max_position_embeddings}, the context of the model"
-        )
+    sizes = _source(scored).sizes
+    if not 2 <= window <= sizes.context:
+        raise QuantizerError(f"window is {window}: expected 2..{sizes.context}, the context of the model")
     cut = windows(tokens, window)
-    if not 0 <= int(cut.min()) <= int(cut.max()) < config.vocab_size:
-        raise QuantizerError(f"token {int(cut.max())} is outside the model's vocabulary of {config.vocab_size}")
+    if not 0 <= int(cut.min()) <= int(cut.max()) < sizes.vocabulary:
+        raise QuantizerError(f"token {int(cut.max())} is outside the model's vocabulary of {sizes.vocabulary}")
     return cut
 
 

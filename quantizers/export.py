@@ -19,10 +19,9 @@ from torch import Tensor
 
 from quantizers.atomic import atomic
 from quantizers.errors import FormatError
-from quantizers.families import LLAMA
-from quantizers.ggml import ROTARY_KINDS, file_order, ggml_name, hugging_face_name, rotary_heads, to_halves, to_pairs
+from quantizers.families import Family, family_named, family_of
+from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
 from quantizers.linear import QuantizedLinear
-from quantizers.models import head_dim
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import (
     QuantizedWeight,
@@ -34,6 +33,7 @@ from quantizers.primitives import (
 )
 from quantizers.quantized_model import QuantizedModel
 from quantizers.scheme import FP16, Scheme
+from quantizers.sizes import Sizes, norm_epsilon
 from quantizers.token_files import read_reference, read_tokens, write_reference, write_tokens
 
 __all__ = [
@@ -64,16 +64,17 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
     """Writes the model file and returns its sha256."""
     import gguf
 
-    named = {ggml_name(name): tensor for name, tensor in quantized.tensors.items()}
+    family, sizes = family_of(quantized.source.model), quantized.source.sizes
+    named = {ggml_name(family, name): tensor for name, tensor in quantized.tensors.items()}
     ordered = {name: named[name] for name in sorted(named, key=file_order)}
-    heads = _heads(vars(quantized.source.config))
     with atomic(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, "llama")
-        _add_sizes(writer, quantized)
+        writer = gguf.GGUFWriter(temporary, family.name)
+        _add_source(writer, quantized)
+        _add_sizes(writer, family, quantized.source.config)
         _add_linears(writer, {name: tensor for name, tensor in ordered.items() if isinstance(tensor, QuantizedWeight)})
         for name, tensor in ordered.items():
             assert not isinstance(tensor, QuantizedLinear)
-            _add_tensor(writer, name, tensor, rotary_heads(name, heads))
+            _add_tensor(writer, name, tensor, row_order(family, sizes, name))
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -95,10 +96,11 @@ def read_gguf(path: Path) -> StoredModel:
             f"{path}: bench.format_version is {metadata.get('bench.format_version')}, expected {FORMAT_VERSION}"
         )
     try:
-        tensors = _tensors({tensor.name: tensor.data for tensor in reader.tensors}, metadata)
+        family = family_named(metadata["general.architecture"])
+        tensors = _tensors({tensor.name: tensor.data for tensor in reader.tensors}, metadata, family)
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
-    return StoredModel(tensors, _plan(tensors), metadata)
+    return StoredModel(tensors, _plan(tensors, family), metadata)
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
@@ -116,26 +118,25 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _add_sizes(writer: Any, quantized: QuantizedModel) -> None:
-    """Keys of section 1, and where the model came from."""
-    config = quantized.source.config
+def _add_source(writer: Any, quantized: QuantizedModel) -> None:
     writer.add_custom_alignment(ALIGNMENT)
     writer.add_name(quantized.source.name)
     writer.add_uint32("bench.format_version", FORMAT_VERSION)
     writer.add_string("bench.recipe", quantized.recipe.name)
     writer.add_string("bench.source_sha256", quantized.source.sha256)
-    writer.add_vocab_size(config.vocab_size)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_key_length(head_dim(config))
-    writer.add_value_length(head_dim(config))
-    writer.add_rope_dimension_count(head_dim(config))
-    writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+
+
+def _add_sizes(writer: Any, family: Family, config: Any) -> None:
+    """The keys of section 1."""
+    sizes = Sizes.of(config)
+    for field, key in SIZE_KEYS.items():
+        writer.add_uint32(f"{family.name}.{key}", getattr(sizes, field))
+    writer.add_value_length(sizes.head_dim)
+    if family.rotary:
+        writer.add_rope_dimension_count(sizes.head_dim)
+        writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
+    add_epsilon = writer.add_layer_norm_rms_eps if family.rms else writer.add_layer_norm_eps
+    add_epsilon(norm_epsilon(config))
 
 
 def _add_linears(writer: Any, linears: Mapping[str, QuantizedWeight]) -> None:
@@ -150,38 +151,44 @@ def _add_linears(writer: Any, linears: Mapping[str, QuantizedWeight]) -> None:
             writer.add_key_value(f"bench.linear.{key}", sizes, GGUFValueType.ARRAY, GGUFValueType.UINT32)
 
 
-def _add_tensor(writer: Any, name: str, tensor: QuantizedWeight | Tensor, heads: int) -> None:
+def _add_tensor(writer: Any, name: str, tensor: QuantizedWeight | Tensor, order: Tensor | None) -> None:
+    rows = slice(None) if order is None else order
     if isinstance(tensor, Tensor):
-        writer.add_tensor(f"{name}.weight", to_pairs(tensor, heads).numpy())
+        writer.add_tensor(name if name.endswith(".bias") else f"{name}.weight", tensor[rows].numpy())
         return
-    codes = pack_codes(to_pairs(tensor.codes, heads).numpy(), tensor.scheme)
+    codes = pack_codes(tensor.codes[rows].numpy(), tensor.scheme)
     writer.add_tensor(f"{name}.codes", codes.view(np.int8).ravel())
-    writer.add_tensor(f"{name}.scales", pack_scales(to_pairs(tensor.scales, heads).numpy()).ravel())
+    writer.add_tensor(f"{name}.scales", pack_scales(tensor.scales[rows].numpy()).ravel())
 
 
-def _heads(config: Mapping[str, Any]) -> dict[str, int]:
-    return {key: int(config[key]) for key in ROTARY_KINDS.values()}
-
-
-def _tensors(data: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any]) -> dict[str, QuantizedWeight | Tensor]:
-    counts = {
-        "num_attention_heads": "llama.attention.head_count",
-        "num_key_value_heads": "llama.attention.head_count_kv",
-    }
-    heads = {key: int(metadata[name]) for key, name in counts.items()}
+def _tensors(
+    data: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any], family: Family
+) -> dict[str, QuantizedWeight | Tensor]:
+    sizes = _sizes(metadata, family)
     found: dict[str, QuantizedWeight | Tensor] = {}
     for name, array in data.items():
-        if name.endswith(".weight"):
+        if name.endswith((".weight", ".bias")):
             short = name.removesuffix(".weight")
-            found[hugging_face_name(short)] = to_halves(torch.from_numpy(array.copy()), rotary_heads(short, heads))
+            rows = _model_order(family, sizes, short)
+            found[hugging_face_name(family, short)] = torch.from_numpy(array.copy())[rows]
     columns = (metadata.get(f"bench.linear.{key}", ()) for key in ("names", "schemes", "rows", "columns"))
     for short, word, n, k in zip(*columns, strict=True):
         weight = _unpacked(data[f"{short}.codes"], data[f"{short}.scales"], Scheme.parse(word), (n, k))
-        count = rotary_heads(short, heads)
-        found[hugging_face_name(short)] = QuantizedWeight(
-            weight.scheme, to_halves(weight.codes, count), to_halves(weight.scales, count)
+        rows = _model_order(family, sizes, short)
+        found[hugging_face_name(family, short)] = QuantizedWeight(
+            weight.scheme, weight.codes[rows], weight.scales[rows]
         )
     return found
+
+
+def _sizes(metadata: Mapping[str, Any], family: Family) -> Sizes:
+    return Sizes(**{field: int(metadata[f"{family.name}.{key}"]) for field, key in SIZE_KEYS.items()})
+
+
+def _model_order(family: Family, sizes: Sizes, name: str) -> Tensor | slice:
+    """The inverse of row_order, as an index."""
+    order = row_order(family, sizes, name)
+    return slice(None) if order is None else order.argsort()
 
 
 def _unpacked(
@@ -195,12 +202,12 @@ def _unpacked(
     )
 
 
-def _plan(tensors: Mapping[str, QuantizedWeight | Tensor]) -> Plan:
+def _plan(tensors: Mapping[str, QuantizedWeight | Tensor], family: Family) -> Plan:
     """The schemes of the linears; the default is the most frequent (the narrower when two are equally so)."""
     layers = {
         name: tensor.scheme if isinstance(tensor, QuantizedWeight) else FP16
         for name, tensor in tensors.items()
-        if name.partition("layers.")[2].partition(".")[2] in LLAMA.linears
+        if _is_linear(family, name)
     }
     words = list(layers.values())
     default = max(sorted(set(words)), key=words.count)
@@ -208,6 +215,10 @@ def _plan(tensors: Mapping[str, QuantizedWeight | Tensor]) -> Plan:
     if isinstance(output, QuantizedWeight):
         layers[OUTPUT] = output.scheme
     return Plan(default, {name: scheme for name, scheme in layers.items() if scheme != default or name == OUTPUT})
+
+
+def _is_linear(family: Family, name: str) -> bool:
+    return name.startswith(f"{family.blocks}.") and family.split(name)[1] in family.linears
 
 
 def _same(one: QuantizedWeight | Tensor, other: QuantizedWeight | Tensor) -> bool:

@@ -1,53 +1,83 @@
-"""ggml's names and row order for a llama model, against Hugging Face's."""
+"""ggml's names and row order for the families, against Hugging Face's."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
 from quantizers.errors import FormatError
-from quantizers.families import LLAMA
+from quantizers.families import Family
+from quantizers.plan import OUTPUT
+from quantizers.sizes import Sizes
 
-OUTER_NAMES = {"model.embed_tokens": "token_embd", "model.norm": "output_norm", "lm_head": "output"}
-BLOCK_NAMES = {**LLAMA.linears, **LLAMA.norms}
-ROTARY_KINDS = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
-"""Linears whose rows ggml orders by rotary pair, and the config's name for their number of heads."""
+SIZE_KEYS = {
+    "vocabulary": "vocab_size",
+    "context": "context_length",
+    "channels": "embedding_length",
+    "blocks": "block_count",
+    "hidden": "feed_forward_length",
+    "heads": "attention.head_count",
+    "kv_heads": "attention.head_count_kv",
+    "head_dim": "attention.key_length",
+}
+"""Fields of Sizes, and the keys of a model file for them, behind the family's name."""
 
 
-def ggml_name(name: str) -> str:
-    """`model.layers.0.mlp.down_proj` to `blk.0.ffn_down`."""
-    if name in OUTER_NAMES:
-        return OUTER_NAMES[name]
-    _, _, block, kind = name.split(".", 3)
-    return f"blk.{block}.{BLOCK_NAMES[kind]}"
+def ggml_name(family: Family, name: str) -> str:
+    """`model.layers.0.mlp.down_proj` to `blk.0.ffn_down`; a bias is `<module>.bias` in both."""
+    module, suffix = _apart(name)
+    if module in _outer(family):
+        return _outer(family)[module] + suffix
+    index, inner = family.split(module)
+    return f"blk.{index}.{_inner(family)[inner]}{suffix}"
 
 
-def hugging_face_name(name: str) -> str:
-    """The inverse of ggml_name; FormatError for a name that is not of this architecture."""
-    outer = {short: long for long, short in OUTER_NAMES.items()}
-    inner = {short: long for long, short in BLOCK_NAMES.items()}
-    prefix, _, rest = name.partition(".")
+def hugging_face_name(family: Family, name: str) -> str:
+    """The inverse of ggml_name; FormatError for a name that is not of this family."""
+    short, suffix = _apart(name)
+    outer = {kind: module for module, kind in _outer(family).items()}
+    inner = {kind: module for module, kind in _inner(family).items()}
+    prefix, _, rest = short.partition(".")
     block, _, kind = rest.partition(".")
-    if name in outer:
-        return outer[name]
+    if short in outer:
+        return outer[short] + suffix
     if prefix == "blk" and block.isdigit() and kind in inner:
-        return f"model.layers.{block}.{inner[kind]}"
-    raise FormatError(f"tensor {name!r} is not part of a llama model")
+        return f"{family.blocks}.{block}.{inner[kind]}{suffix}"
+    raise FormatError(f"tensor {name!r} is not part of a {family.name} model")
 
 
 def file_order(name: str) -> tuple[int, str]:
     """Sorts ggml names in the order of computation: embedding, blocks by number, output."""
     prefix, _, rest = name.partition(".")
-    return (int(rest.partition(".")[0]), name) if prefix == "blk" else (-1 if name == "token_embd" else 2**31, name)
+    if prefix == "blk":
+        return int(rest.partition(".")[0]), name
+    return (2**31 if prefix.startswith("output") else -1), name
 
 
-def rotary_heads(name: str, heads: dict[str, int]) -> int:
-    """The number of heads whose rows are reordered in this tensor, 0 when its rows stay; heads: by config name."""
-    return heads.get(ROTARY_KINDS.get(name.rpartition(".")[2], ""), 0)
+def row_order(family: Family, sizes: Sizes, name: str) -> Tensor | None:
+    """int64 [N]: row i of a tensor in the file is row order[i] of the model's; None where they are the same.
+
+    name: ggml's. Rows of rotary queries and keys, their biases and their norms become pairs of neighbours, which the
+    agent rotates: i and i + head_dim/2 of a head become 2i and 2i + 1. A fused attn_qkv has queries, keys and values
+    of one head after the other; the file has all queries, all keys, all values.
+    """
+    kind, width = _apart(name)[0].rpartition(".")[2], sizes.head_dim
+    heads = {"attn_q": sizes.heads, "attn_k": sizes.kv_heads, "attn_q_norm": 1, "attn_k_norm": 1}
+    if family.rotary and kind in heads:
+        return torch.arange(heads[kind] * width).view(-1, 2, width // 2).transpose(1, 2).flatten()
+    if kind == "attn_qkv":
+        return torch.arange(3 * sizes.heads * width).view(sizes.heads, 3, width).transpose(0, 1).flatten()
+    return None
 
 
-def to_pairs(rows: Tensor, heads: int) -> Tensor:
-    """Row i and i + head_dim/2 of a head [N, K] become rows 2i and 2i+1; heads 0 leaves them."""
-    return rows.view(heads, 2, -1, rows.shape[-1]).transpose(1, 2).reshape(rows.shape) if heads else rows
+def _apart(name: str) -> tuple[str, str]:
+    module = name.removesuffix(".bias")
+    return module, name[len(module) :]
 
 
-def to_halves(rows: Tensor, heads: int) -> Tensor:
-    """The inverse of to_pairs."""
-    return rows.view(heads, -1, 2, rows.shape[-1]).transpose(1, 2).reshape(rows.shape) if heads else rows
+def _outer(family: Family) -> Mapping[str, str]:
+    return {**family.outer, OUTPUT: "output"}
+
+
+def _inner(family: Family) -> Mapping[str, str]:
+    return {**family.linears, **family.norms, **family.head_norms}

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from quantizers.errors import InvalidModelError, ModelError, UnsupportedModelError, nearest
 from quantizers.families import FAMILIES, family_of
+from quantizers.sizes import Sizes
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -32,14 +33,6 @@ __all__ = [
 ]
 
 DEFAULT_MODEL = Path(__file__).parent / "default_model"
-REQUIRED_SETTINGS: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "attention_bias": (None, False),
-    "mlp_bias": (None, False),
-    "sliding_window": (None,),
-    "quantization_config": (None,),
-}
-"""What the agent's runtime computes; a config that says otherwise is refused."""
 MODEL_FILES = ("config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "special_tokens_map.json")
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
@@ -58,13 +51,17 @@ class LoadedModel:
     def config(self) -> Any:
         return self.model.config
 
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes.of(self.config)
+
 
 def load(path_or_hub_id: str | os.PathLike[str]) -> LoadedModel:
     """A folder if there is one of that name, otherwise a hub repository; raises ModelError before any work is done."""
     folder = _find(str(path_or_hub_id))
     config = _checked_config(folder)
     tokenizer = _checked_tokenizer(folder, config)
-    model = _checked_weights(folder)
+    model = _checked_weights(folder, config["architectures"][0])
     return LoadedModel(model, tokenizer, folder, _name(str(path_or_hub_id), folder), _sha256(folder))
 
 
@@ -80,10 +77,6 @@ def linears(model: Any) -> dict[str, nn.Linear]:
         for i, block in enumerate(blocks(model))
         for inner in family.linears
     }
-
-
-def head_dim(config: Any) -> int:
-    return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
 
 def _name(requested: str, folder: Path) -> str:
@@ -144,9 +137,25 @@ def _check_supported(path: Path, config: dict[str, Any]) -> None:
         raise UnsupportedModelError(
             f"{path}: architecture {named[0]} is not supported; supported are {', '.join(FAMILIES)}"
         )
-    for key, allowed in REQUIRED_SETTINGS.items():
+    family = FAMILIES[named[0]]
+    for key, allowed in {**family.settings, "quantization_config": (None,)}.items():
         if config.get(key, allowed[0]) not in allowed:
             raise UnsupportedModelError(f"{path}: {key} is {config[key]!r}, but the agent runs only {allowed[-1]!r}")
+    _check_layers(path, config)
+    if family.rotary:
+        _check_rotary(path, config)
+
+
+def _check_layers(path: Path, config: dict[str, Any]) -> None:
+    other = set(config.get("layer_types") or ()) - {"full_attention"}
+    if other:
+        raise UnsupportedModelError(f"{path}: layers of {min(other)} are not supported, only full_attention")
+    channels = config.get("hidden_size")
+    if config.get("word_embed_proj_dim", channels) not in (None, channels):
+        raise UnsupportedModelError(f"{path}: word_embed_proj_dim must be hidden_size: projections are not supported")
+
+
+def _check_rotary(path: Path, config: dict[str, Any]) -> None:
     # transformers 5 writes rope_parameters, earlier ones rope_scaling; `type` is the older spelling of `rope_type`.
     rope = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(rope, dict):
@@ -174,15 +183,24 @@ def _checked_tokenizer(folder: Path, config: dict[str, Any]) -> Any:
     return tokenizer
 
 
-def _checked_weights(folder: Path) -> Any:
+def _model_class(architecture: str) -> Any:
+    if architecture == "BloomForCausalLM":
+        from quantizers.bloom import BloomForCausalLM
+
+        return BloomForCausalLM
     from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM
+
+
+def _checked_weights(folder: Path, architecture: str) -> Any:
     from transformers.utils import logging
 
     if not any(folder.glob("*.safetensors")):
         raise InvalidModelError(f"{folder} has no weights: expected *.safetensors")
     logging.disable_progress_bar()  # progress is shown by who called
     try:
-        model, info = AutoModelForCausalLM.from_pretrained(
+        model, info = _model_class(architecture).from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
     except Exception as error:  # safetensors and transformers share no error class for a damaged file or config

@@ -13,17 +13,19 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
-from quantizers.attention import ORDINARY, Attention, simulate_attention, snap
+from quantizers.attention import ORDINARY, Attention, simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
-from quantizers.linear import Stored, multiply, stored_bias, stored_bits, weight_count, weight_of
+from quantizers.kv_cache import FP16_CACHE, Cache, attach
+from quantizers.linear import Stored, stored_bias, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.pruning import simulate_pruning
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
+from quantizers.simulate import SimulatedLinear
 
 Progress = Callable[[int, int, str], None]
 """progress(done, total, what)"""
@@ -42,10 +44,11 @@ class QuantizedModel:
     plan: Plan
     recipe: Recipe
     source: LoadedModel
+    cache: Cache = FP16_CACHE
     attention: Attention = ORDINARY
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
+        """A transformers model (float32) whose linears compute as the device does, and whose cache is the device's.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -66,6 +69,7 @@ class QuantizedModel:
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
         simulate_attention(model, self.attention, self._value_grids)
+        attach(model, self.cache)
         if self.attention.prune:
             model.pruning = simulate_pruning(model, self.attention.prune)
         return model
@@ -91,20 +95,6 @@ class QuantizedModel:
         """fp32 [N], or None when the linear adds nothing."""
         found = self.tensors.get(f"{layer}.bias")
         return None if found is None else _tensor(found)
-
-
-class SimulatedLinear(nn.Module):
-    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7; grid: as `attention.snap`."""
-
-    def __init__(self, stored: Stored, bias: Tensor | None = None, grid: Tensor | None = None) -> None:
-        super().__init__()
-        self.stored, self.bias, self.grid = stored, bias, grid
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = multiply(x.float(), self.stored)
-        if self.bias is not None:
-            y = y + self.bias
-        return y if self.grid is None else snap(y, self.grid)
 
 
 @torch.no_grad()
@@ -135,8 +125,9 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
+    _check_attention(work)
     tensors = {**_unrounded(work.model, set(rounded)), **rounded, **_biases(work.model, rounded)}
-    return QuantizedModel(tensors, work.plan, recipe, loaded, work.attention)
+    return QuantizedModel(tensors, work.plan, recipe, loaded, work.cache, work.attention)
 
 
 def prepare(
@@ -213,6 +204,11 @@ def check_plan(plan: Plan, known: Mapping[str, object]) -> None:
     for name in plan.layers:
         if name not in known:
             raise PlanError(f"plan: the model has no linear {name!r}; nearest: {nearest(name, known)}")
+
+
+def _check_attention(work: Work) -> None:
+    if (work.attention.log2 or work.attention.prune) and work.cache is not FP16_CACHE:
+        raise RecipeError("log2-softmax and prune-tokens work on fp16 keys and values: leave the blocks for caches out")
 
 
 def silent(_done: int, _total: int, _what: str) -> None:

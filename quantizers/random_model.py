@@ -17,6 +17,7 @@ from torch import Tensor
 
 from quantizers.blocks.round import Nearest
 from quantizers.errors import UnsupportedModelError, nearest
+from quantizers.families import LLAMA
 from quantizers.models import LoadedModel
 from quantizers.plan import Plan
 from quantizers.primitives import QuantizedWeight, group_count
@@ -32,7 +33,7 @@ SHAPES: Mapping[str, Mapping[str, int]] = {
     },
 }  # fmt: skip
 RANDOM = Recipe(name="random", source="codes drawn evenly: for timing only", blocks=(Nearest(),))
-EMBEDDING = "model.embed_tokens"
+EMBEDDING = LLAMA.embedding
 STANDARD_DEVIATION = 0.02
 """`initializer_range` of LLaMA."""
 

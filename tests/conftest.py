@@ -1,4 +1,4 @@
-"""What tests of several folders need: a real OpenSSH server on 127.0.0.1, and the agent, built once a session.
+"""What tests of several folders need: an OpenSSH server on 127.0.0.1, the agent, a random model of every family.
 
 The agent is built as users do it: by CMake preset, with the zig that pip installed.
 """
@@ -273,3 +273,88 @@ def device_logprobs(agent: Agent, tmp_path: Path) -> DeviceLogprobs:
         return np.array(read_reference(rows)[0])
 
     return logprobs
+
+
+_LLAMA_SIZES = dict(
+    hidden_size=48, intermediate_size=172, num_hidden_layers=2, num_attention_heads=6, num_key_value_heads=2,
+    head_dim=8, max_position_embeddings=256, initializer_range=0.15,
+)  # fmt: skip
+FAMILY_CONFIGS: dict[str, dict[str, Any]] = {
+    "Llama": {**_LLAMA_SIZES, "tie_word_embeddings": False},
+    "Mistral": {**_LLAMA_SIZES, "tie_word_embeddings": True, "sliding_window": None},
+    "Qwen2": {**_LLAMA_SIZES, "tie_word_embeddings": True},
+    "Qwen3": {**_LLAMA_SIZES, "hidden_size": 44, "tie_word_embeddings": False},
+    "OPT": dict(
+        hidden_size=40, ffn_dim=172, num_hidden_layers=2, num_attention_heads=5, max_position_embeddings=256,
+        init_std=0.15, tie_word_embeddings=True,
+    ),
+    "Bloom": dict(
+        hidden_size=40, n_layer=2, n_head=5, seq_length=256, initializer_range=0.15, tie_word_embeddings=True,
+    ),
+}  # fmt: skip
+"""Sizes that are no multiples of anything: head dimension 8, K = 40 to 172, and a vocabulary of 511."""
+
+
+@pytest.fixture(scope="session")
+def write_tokenizer() -> Callable[[Path], Path]:
+    """Writes a byte-level BPE with the 256 bytes and little else, trained on one sentence; returns the folder."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    def write(folder: Path) -> Path:
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.decoder = decoders.ByteLevel()
+        alphabet = pre_tokenizers.ByteLevel.alphabet()
+        trainer = trainers.BpeTrainer(vocab_size=270, initial_alphabet=alphabet, show_progress=False)
+        tokenizer.train_from_iterator(["the cat sat on the mat and the rat ran"], trainer)
+        tokenizer.save(str(folder / "tokenizer.json"))
+        (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        return folder
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def write_family(write_tokenizer: Callable[[Path], Path]) -> Callable[..., Path]:
+    """`write_family("OPT", folder, **changes)`: a Hugging Face folder with a random model, its biases and norms too."""
+
+    def write(name: str, folder: Path, **changes: Any) -> Path:
+        import torch
+        import transformers
+
+        torch.manual_seed(17)
+        config = getattr(transformers, f"{name}Config")(vocab_size=511, **{**FAMILY_CONFIGS[name], **changes})
+        model = getattr(transformers, f"{name}ForCausalLM")(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.ndim == 1:
+                    parameter += 0.2 * torch.randn_like(parameter)
+        model.half().save_pretrained(folder)
+        return write_tokenizer(folder)
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def family_folder(write_family: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """`family_folder("OPT")`, written once a session."""
+    return cache(lambda name: write_family(name, tmp_path_factory.mktemp(name)))
+
+
+@pytest.fixture(scope="session", params=FAMILY_CONFIGS)
+def family_model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path]) -> Any:
+    """A LoadedModel of every family, one after the other: 2 blocks, vocabulary 511, 256 positions."""
+    import torch
+
+    from quantizers.models import load
+
+    torch.set_num_threads(1)
+    return load(family_folder(request.param))
+
+
+@pytest.fixture(scope="session")
+def family_tokens() -> Any:
+    """Four windows of 24 random tokens for `family_model`."""
+    import torch
+
+    return torch.randint(0, 511, (4, 24), generator=torch.Generator().manual_seed(3))

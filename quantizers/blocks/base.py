@@ -18,6 +18,7 @@ from quantizers.attention import ORDINARY, Attention
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
+from quantizers.kv_cache import FP16_CACHE, Cache
 from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -52,7 +53,7 @@ class Work:
     """A model on its way through a recipe. Blocks may change all of it but the calibration.
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
-    windows [B, T].
+    windows [B, T]. cache: how the device will keep keys and values.
     """
 
     model: Any
@@ -61,6 +62,7 @@ class Work:
     calibration: Tensor | None = None
     seed: int = 0
     attention: Attention = ORDINARY
+    cache: Cache = FP16_CACHE
 
     @property
     def config(self) -> Any:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from quantizers.families import Joint
-from quantizers.models import head_dim
+from quantizers.sizes import Sizes
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class Channels:
 
 
 def channels_of(block: nn.Module, joint: Joint, config: Any) -> Channels:
-    repeat = config.num_attention_heads // config.num_key_value_heads if joint.heads else 1
+    sizes = Sizes.of(config)
+    repeat, width = (sizes.heads // sizes.kv_heads, sizes.head_dim) if joint.heads else (1, 1)
     consumers: list[Any] = [block.get_submodule(name) for name in joint.consumers]
-    width = head_dim(config) if joint.heads else 1
     return Channels(joint, block.get_submodule(joint.producer), consumers, repeat, width)

@@ -93,7 +93,12 @@ def entry(model: Any, tokens: Tensor) -> list[BlockInput]:
 @torch.no_grad()
 def run(block: nn.Module, inputs: Iterable[BlockInput]) -> list[BlockInput]:
     """What the next block receives."""
-    return [BlockInput(block(one.hidden, **one.arguments), one.arguments) for one in inputs]
+    return [BlockInput(_hidden(block(one.hidden, **one.arguments)), one.arguments) for one in inputs]
+
+
+def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """Some families return attention weights, too."""
+    return output if isinstance(output, Tensor) else output[0]
 
 
 def outputs(

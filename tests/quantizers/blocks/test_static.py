@@ -1,6 +1,5 @@
 """Claims about static activations, TRIP's factors and static heads."""
 
-
 import pytest
 import torch
 from torch import Tensor
