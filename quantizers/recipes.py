@@ -33,8 +33,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Log2 | Nearest | OnlineHadamard | Rotate | Smooth | Static | StaticHeads | Tokens | Trip,
-    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Hqq | KvCache | Log2 | Nearest | OnlineHadamard | Rotate | Smooth | Static | StaticHeads | Tokens | Trip,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
