@@ -7,7 +7,7 @@ of them need be in memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -53,7 +53,8 @@ class Work:
     """A model on its way through a recipe. Blocks may change all of it but the calibration.
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
-    windows [B, T]. cache: how the device will keep keys and values.
+    windows [B, T]. cache: how the device will keep keys and values. salient_rows: int64 rows of
+    linears that a block has chosen for more bits than the plan says.
     """
 
     model: Any
@@ -63,6 +64,7 @@ class Work:
     seed: int = 0
     attention: Attention = ORDINARY
     cache: Cache = FP16_CACHE
+    salient_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:

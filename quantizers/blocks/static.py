@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks import observe, observers
-from quantizers.blocks.base import Block, Task, View
+from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.observers import Range
 from quantizers.linear import QuantizedLinear, Stored
 
@@ -61,6 +61,9 @@ class StaticHeads(Block):
     block: Literal["static-heads"] = "static-heads"
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+
+    def start(self, work: Work) -> None:
+        work.attention = replace(work.attention, grids={})
 
     def leave(self, view: View) -> None:
         config, kinds = view.work.config, view.work.family.linears
