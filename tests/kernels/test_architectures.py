@@ -32,7 +32,7 @@ def text() -> torch.Tensor:
 def test_fp16_weights_agree_with_the_host(
     device_logprobs: DeviceLogprobs, arm_agent: Any, family_model: LoadedModel, text: torch.Tensor, cpu: str | None
 ) -> None:
-    """Every log-probability of every position, not only those of the text: to a hundredth, where one more is rounded."""
+    """Every log-probability of every position, not only those of the text."""
     run = {} if cpu is None else {"run": arm_agent(cpu)}
     quantized = quantize(family_model, RECIPES["rtn"], Plan(Scheme.parse("fp16")))
     found, full = device_logprobs(quantized, text, WINDOW, **run), full_logprobs(family_model, text, WINDOW)
