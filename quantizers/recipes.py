@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.activation_rule import ActivationRule
+from quantizers.blocks.allocate import Allocate
 from quantizers.blocks.base import Block
 from quantizers.blocks.clip import Clip
 from quantizers.blocks.compensate import BiasCorrection
@@ -34,6 +35,7 @@ from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.synthetic import Synthetic
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -41,6 +43,7 @@ from quantizers.scheme import Scheme
 # fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     ActivationRule
+    | Allocate
     | AqasScale
     | AwqScale
     | BiasCorrection
@@ -57,7 +60,8 @@ AnyBlock = Annotated[
     | Rotate
     | Slim
     | Smooth
-    | Spike,
+    | Spike
+    | Synthetic,
     Field(discriminator="block"),
 ]
 # fmt: on
@@ -104,6 +108,11 @@ class Recipe(BaseModel):
     def needs(self) -> frozenset[str]:
         """What its blocks need: of `calibration`, `moments`, `gradients`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def metric(self) -> str | None:
+        """What its own allocation weighs against cost: a name in metrics.METRICS."""
+        return next((block.metric for block in self.blocks if isinstance(block, Allocate)), None)
 
     @property
     def params(self) -> str:
@@ -196,6 +205,7 @@ RECIPES = {
         _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
         _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
         _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
+        _recipe("ohq", "Huang et al. 2023, arXiv:2309.01945", Synthetic(), Allocate(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
         _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
         _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
