@@ -18,6 +18,7 @@ from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
+from quantizers.kv_cache import FP16_CACHE, Cache, attach
 from quantizers.linear import Stored, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
@@ -42,9 +43,10 @@ class QuantizedModel:
     plan: Plan
     recipe: Recipe
     source: LoadedModel
+    cache: Cache = FP16_CACHE
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
+        """A transformers model (float32) whose linears compute as the device does, and whose cache is the device's.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -64,6 +66,7 @@ class QuantizedModel:
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
         simulate_attention(model)
+        attach(model, self.cache)
         return model
 
     @property
@@ -106,7 +109,7 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded)
+    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded, work.cache)
 
 
 def prepare(

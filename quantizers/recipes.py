@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
+from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
@@ -28,7 +29,7 @@ from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Hqq | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -136,6 +137,12 @@ RECIPES = {
             scheme="w4a8g64",
         ),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
+        _recipe("kv8", "int8 keys and values, a scale per token and head", Nearest(), KV8, scheme="w8a8"),
+        _recipe("kv4", "Lin et al. 2024 (QServe), arXiv:2405.04532: its 4-bit cache", Nearest(), KV4, scheme="w8a8"),
+        _recipe("kvquant", "Hooper et al. 2024, arXiv:2401.18079", Nearest(), KVQUANT, scheme="fp16"),
+        _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
+        _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
+        _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
     )

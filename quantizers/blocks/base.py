@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
+from quantizers.kv_cache import FP16_CACHE, Cache
 from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -47,7 +48,7 @@ class Work:
     """A model on its way through a recipe. Blocks may change all of it but the calibration.
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
-    windows [B, T].
+    windows [B, T]. cache: how the device will keep keys and values.
     """
 
     model: Any
@@ -55,6 +56,7 @@ class Work:
     plan: Plan
     calibration: Tensor | None = None
     seed: int = 0
+    cache: Cache = FP16_CACHE
 
     @property
     def config(self) -> Any:
