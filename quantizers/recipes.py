@@ -21,15 +21,17 @@ from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.quik import Quik
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.spqr import Spqr
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 AnyBlock = Annotated[
-    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Quik | Rotate | Smooth | Spqr,
     Field(discriminator="block"),
 ]
 """Every block that a recipe may name."""
@@ -143,6 +145,14 @@ RECIPES = {
         _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
+        _recipe("spqr", "Dettmers et al. 2023, arXiv:2306.03078", Spqr(), scheme="w3a8g32"),
+        _recipe(
+            "quik",
+            "Ashkboos et al. 2023, arXiv:2310.09259",
+            Quik(),
+            scheme="w4a4",
+            targets=(Target(match="*.ffn_down", scheme="w8a8"),),
+        ),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
     )
