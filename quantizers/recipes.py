@@ -18,22 +18,40 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.base import Block
+from quantizers.blocks.clip import Clip
+from quantizers.blocks.compensate import BiasCorrection
+from quantizers.blocks.equalize import Equalize
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.quik import Quik
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
+from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spqr import Spqr
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
+# fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Quik | Rotate | Smooth | Spqr,
+    AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | Equalize
+    | Gptq
+    | Hqq
+    | KvCache
+    | Nearest
+    | OnlineHadamard
+    | Rotate
+    | Smooth,
     Field(discriminator="block"),
 ]
+# fmt: on
 """Every block that a recipe may name."""
 _BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
@@ -155,6 +173,8 @@ RECIPES = {
         ),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
+        _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
+        _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
     )
 }
 
