@@ -51,7 +51,7 @@ class Quik(Block):
 
 
 class LastColumnsKept:
-    """A symmetric grid for all columns but the last `count` of the pass, which are kept in fp16; their codes are zero."""
+    """A symmetric grid for all but the last `count` columns of the pass, which stay fp16, with codes of zero."""
 
     group = 0
 
