@@ -36,7 +36,6 @@ from quantizers.scheme import Scheme
 
 # fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
-    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Quik | Rotate | Smooth | Spqr,
     AqasScale
     | AwqScale
     | BiasCorrection
@@ -47,8 +46,10 @@ AnyBlock = Annotated[
     | KvCache
     | Nearest
     | OnlineHadamard
+    | Quik
     | Rotate
-    | Smooth,
+    | Smooth
+    | Spqr,
     Field(discriminator="block"),
 ]
 # fmt: on
