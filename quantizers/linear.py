@@ -44,6 +44,11 @@ class Inputs:
         row = hadamard_transform(x.float(), self.hadamard)
         return row if self.order is None else row[..., self.order]
 
+    def reordered(self, order: Tensor) -> "Inputs":
+        """The same with stored columns in another order (int64 [K]): column i is what column order[i] was."""
+        factors = None if self.factors is None else self.factors[order]
+        return replace(self, order=order if self.order is None else self.order[order], factors=factors)
+
     def undone(self, row: Tensor) -> Tensor:
         """The inverse of `row`, for weights [N, K] in stored columns: what they are to the x of the model."""
         if self.order is not None:
