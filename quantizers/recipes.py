@@ -26,16 +26,16 @@ from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
-from quantizers.blocks.quik import Quik
 from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
-from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.spqr import Spqr
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -56,14 +56,12 @@ AnyBlock = Annotated[
     | Nearest
     | OnlineHadamard
     | Quik
-    | Rotate
-    | Smooth
-    | Spqr,
     | Rank
     | Rotate
     | Slim
     | Smooth
-    | Spike,
+    | Spike
+    | Spqr,
     Field(discriminator="block"),
 ]
 # fmt: on
