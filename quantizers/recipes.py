@@ -66,7 +66,7 @@ AnyBlock = Annotated[
     | Slim
     | Smooth
     | Spike
-    | Spqr,
+    | Spqr
     | Static
     | StaticHeads
     | Tokens
