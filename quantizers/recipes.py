@@ -37,9 +37,9 @@ from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spike import Spike
-from quantizers.blocks.synthetic import Synthetic
 from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.synthetic import Synthetic
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
 from quantizers.errors import RecipeError, nearest
@@ -69,10 +69,10 @@ AnyBlock = Annotated[
     | Slim
     | Smooth
     | Spike
-    | Synthetic,
     | Spqr
     | Static
     | StaticHeads
+    | Synthetic
     | Tokens
     | Trip,
     Field(discriminator="block"),
