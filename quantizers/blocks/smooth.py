@@ -22,7 +22,7 @@ SCALE_LIMITS = (1e-2, 1e4)
 
 
 class Scaling(Block):
-    """Equalizes joints of a transformer block by a rule: those of norms, the `inner` ones (up to down, v to o), or all."""
+    """Equalizes joints of a block by a rule: those of norms, the `inner` ones (up to down, v to o), or all."""
 
     joints: Literal["all", "norms", "inner"] = "all"
 
