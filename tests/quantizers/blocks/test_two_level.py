@@ -59,7 +59,8 @@ def test_weights_are_off_by_half_a_level_where_nothing_is_clipped(seed: int) -> 
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 9999))
-def test_both_searches_lower_the_error_of_outputs(seed: int) -> None:
+def test_each_search_lowers_the_error_of_outputs(seed: int) -> None:
+    """As the sum of what each group does to them."""
     weight, rows = problem(seed)
     scheme, scales = Scheme.parse("w4a8g32"), row_scales(weight)
 
@@ -67,11 +68,8 @@ def test_both_searches_lower_the_error_of_outputs(seed: int) -> None:
         return float(group_errors(weight - dequantize(stored), rows, scheme).sum())
 
     plain = encoded(weight, scales, levels_of(weight, scales, scheme, torch.tensor(1.0)), scheme)
-    groups = TwoLevel(least_row=1).round(weight, scheme, rows)
-    assert error(groups) <= error(plain)
-    whole = (rows @ (weight - dequantize(groups)).T).square().sum(0)
-    both = (rows @ (weight - dequantize(TwoLevel().round(weight, scheme, rows))).T).square().sum(0)
-    assert both.sum() < 1.05 * whole.sum()
+    groups, both = (block.round(weight, scheme, rows) for block in (TwoLevel(least_row=1), TwoLevel()))
+    assert error(both) <= error(groups) <= error(plain)
 
 
 @pytest.mark.parametrize("seed", range(3))
