@@ -28,6 +28,7 @@ from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
+from quantizers.blocks.log2 import Log2
 from quantizers.blocks.mixllm import MixLlm
 from quantizers.blocks.percentile import PercentileSmooth
 from quantizers.blocks.rank import Rank
@@ -39,6 +40,9 @@ from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
 from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
+from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.tokens import Tokens
+from quantizers.blocks.trip import Trip
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -57,6 +61,7 @@ AnyBlock = Annotated[
     | Hqq
     | KvCache
     | LogarithmicSmooth
+    | Log2
     | MixLlm
     | Nearest
     | OnlineHadamard
@@ -70,6 +75,11 @@ AnyBlock = Annotated[
     | StaticWithinRange
     | TwoLevel
     | TwoLevelGptq,
+    | Spike
+    | Static
+    | StaticHeads
+    | Tokens
+    | Trip,
     Field(discriminator="block"),
 ]
 # fmt: on
@@ -167,6 +177,11 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
+def _agile(name: str, *targets: Target) -> Recipe:
+    blocks = (Trip(), Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
+    return _recipe(name, "Shen et al. 2023, arXiv:2312.05693", *blocks, targets=targets)
+
+
 def _target(match: str, scheme: str) -> Target:
     return Target(match=match, scheme=scheme)
 
@@ -196,6 +211,15 @@ RECIPES = {
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _agile("agile-quant"),
+        _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
+        _recipe(
+            "whitepaper",
+            "Krishnamoorthi 2018, arXiv:1806.08342",
+            Nearest(),
+            Static(observer="percentile", symmetric=False),
+            scheme="w8a8",
+        ),
         _recipe("slim-llm", "Huang et al. 2024, arXiv:2405.14917", Slim(), scheme="w3a8g128"),
         _recipe("mixllm", "Zheng et al. 2024, arXiv:2412.14590", MixLlm(), scheme="w4a8ag128"),
         _recipe("gwq", "Shao et al. 2024, arXiv:2411.00850", Gwq()),
