@@ -27,8 +27,8 @@ from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
-from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.log2 import Log2
+from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.mixllm import MixLlm
 from quantizers.blocks.percentile import PercentileSmooth
 from quantizers.blocks.rank import Rank
@@ -39,10 +39,10 @@ from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
-from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
 from quantizers.blocks.static import Static, StaticHeads
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
+from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -60,8 +60,8 @@ AnyBlock = Annotated[
     | Gwq
     | Hqq
     | KvCache
-    | LogarithmicSmooth
     | Log2
+    | LogarithmicSmooth
     | MixLlm
     | Nearest
     | OnlineHadamard
@@ -72,14 +72,13 @@ AnyBlock = Annotated[
     | Smooth
     | SmoothAttention
     | Spike
-    | StaticWithinRange
-    | TwoLevel
-    | TwoLevelGptq,
-    | Spike
     | Static
     | StaticHeads
+    | StaticWithinRange
     | Tokens
-    | Trip,
+    | Trip
+    | TwoLevel
+    | TwoLevelGptq,
     Field(discriminator="block"),
 ]
 # fmt: on

@@ -15,7 +15,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
-from quantizers.blocks.clip import group_errors, shrinking
+from quantizers.blocks.clip import best_ratios, group_errors, shrinking
 from quantizers.blocks.round import Gptq, plain
 from quantizers.blocks.search import some
 from quantizers.blocks.sweep import inverse_factor, sweep
@@ -50,7 +50,7 @@ class TwoLevel(Block):
     def round(self, weight: Tensor, scheme: Scheme, rows: Tensor) -> QuantizedWeight:
         """A weight [N, K] for inputs such as rows [S, K]."""
         whole = row_scales(weight)
-        ratios = best_ratios(weight, whole, scheme, rows, shrinking(self.least, self.steps))
+        ratios = fitted_ratios(weight, whole, scheme, rows, shrinking(self.least, self.steps))
         best, least = whole, torch.full(whole.shape, torch.inf)
         for ratio in shrinking(self.least_row, self.steps):
             scales = (whole.float() * ratio).half()
@@ -104,7 +104,7 @@ class TwoLevelGrid:
 
     def _fitted(self, weight: Tensor) -> Levels:
         weight = weight.float()
-        ratios = best_ratios(weight, self.scales, self.scheme, torch.eye(weight.shape[1]), self.ratios)
+        ratios = fitted_ratios(weight, self.scales, self.scheme, torch.eye(weight.shape[1]), self.ratios)
         return levels_of(weight, self.scales, self.scheme, ratios)
 
 
@@ -131,14 +131,13 @@ def levels_of(weight: Tensor, scales: Tensor, scheme: Scheme, ratios: Tensor) ->
     return Levels(level.to(torch.int8), (-low / level).round().clamp(0, CODES).to(torch.uint8))
 
 
-def best_ratios(weight: Tensor, scales: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float]) -> Tensor:
-    """Of each group [N, groups] the one that changes its share of the outputs for rows [S, K] least, in squares."""
-    best, least = torch.ones(()), torch.tensor(torch.inf)
-    for ratio in ratios:
-        stored = encoded(weight, scales, levels_of(weight, scales, scheme, torch.tensor(ratio)), scheme)
-        errors = group_errors(weight - dequantize(stored), rows, scheme)
-        best, least = torch.where(errors < least, ratio, best), torch.minimum(errors, least)
-    return best
+def fitted_ratios(weight: Tensor, scales: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float]) -> Tensor:
+    """`best_ratios` [N, groups] of the ranges of groups, given the scales of rows."""
+
+    def values(ratio: Tensor) -> Tensor:
+        return dequantize(encoded(weight, scales, levels_of(weight, scales, scheme, ratio), scheme))
+
+    return best_ratios(weight, scheme, rows, ratios, values)
 
 
 def encoded(weight: Tensor, scales: Tensor, levels: Levels, scheme: Scheme) -> QuantizedWeight:
