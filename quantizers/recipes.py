@@ -31,6 +31,7 @@ from quantizers.blocks.log2 import Log2
 from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.mixllm import MixLlm
 from quantizers.blocks.percentile import PercentileSmooth
+from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
@@ -39,6 +40,7 @@ from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
@@ -66,12 +68,14 @@ AnyBlock = Annotated[
     | Nearest
     | OnlineHadamard
     | PercentileSmooth
+    | Quik
     | Rank
     | Rotate
     | Slim
     | Smooth
     | SmoothAttention
     | Spike
+    | Spqr
     | Static
     | StaticHeads
     | StaticWithinRange
@@ -209,6 +213,14 @@ RECIPES = {
         _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
+        _recipe("spqr", "Dettmers et al. 2023, arXiv:2306.03078", Spqr(), scheme="w3a8g32"),
+        _recipe(
+            "quik",
+            "Ashkboos et al. 2023, arXiv:2310.09259",
+            Quik(),
+            scheme="w4a4",
+            targets=(Target(match="*.ffn_down", scheme="w8a8"),),
+        ),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _agile("agile-quant"),
         _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
