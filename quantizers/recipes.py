@@ -21,6 +21,7 @@ from quantizers.blocks.activation_rule import ActivationRule
 from quantizers.blocks.allocate import Allocate
 from quantizers.blocks.base import Block
 from quantizers.blocks.clip import Clip
+from quantizers.blocks.codebook import DintGptq
 from quantizers.blocks.compensate import BiasCorrection
 from quantizers.blocks.equalize import Equalize
 from quantizers.blocks.gwq import Gwq
@@ -28,7 +29,9 @@ from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.log2 import Log2
+from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.percentile import PercentileSmooth
 from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
@@ -36,12 +39,14 @@ from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
 from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
 from quantizers.blocks.synthetic import Synthetic
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
+from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -54,27 +59,34 @@ AnyBlock = Annotated[
     | AwqScale
     | BiasCorrection
     | Clip
+    | DintGptq
     | Equalize
     | Gptq
     | Gwq
     | Hqq
     | KvCache
     | Log2
+    | LogarithmicSmooth
     | MixLlm
     | Nearest
     | OnlineHadamard
+    | PercentileSmooth
     | Quik
     | Rank
     | Rotate
     | Slim
     | Smooth
+    | SmoothAttention
     | Spike
     | Spqr
     | Static
     | StaticHeads
     | Synthetic
+    | StaticWithinRange
     | Tokens
-    | Trip,
+    | Trip
+    | TwoLevel
+    | TwoLevelGptq,
     Field(discriminator="block"),
 ]
 # fmt: on
@@ -244,6 +256,18 @@ RECIPES = {
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
         _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
         _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
+        _recipe("fptq", "Li et al. 2023, arXiv:2308.15987", LogarithmicSmooth(), StaticWithinRange(), Nearest()),
+        _recipe("aqas", "Lee et al. 2023, arXiv:2311.05161", AqasScale(), DintGptq()),
+        _recipe("dgq", "Zhang et al. 2023, arXiv:2310.04836", PercentileSmooth(), TwoLevel()),
+        _recipe(
+            "qoq",
+            "Lin et al. 2024 (QServe), arXiv:2405.04532: without its reordering of channels",
+            SmoothAttention(),
+            Rotate(heads=False),
+            Smooth(alpha=0.05, joints="inner"),
+            TwoLevelGptq(),
+            KV4,
+        ),
     )
 }
 
