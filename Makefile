@@ -18,6 +18,9 @@ TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromiu
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
 	xz-utils debian-archive-keyring qemu-user llvm-19
 
+# Tests that time nothing and hold no device: two at once.
+PARALLEL_TESTS := tests/quantizers tests/kernels tests/test_recipes_on_device.py tests/test_device_logprobs.py
+
 .PHONY: bench benchmark test lab lab-full install lint clean
 
 bench: $(VENV)/.installed
@@ -32,7 +35,8 @@ benchmark: $(VENV)/.installed-peers
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
 	$(MAKE) lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PARALLEL_TESTS)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(PARALLEL_TESTS))
 
 lab: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
@@ -62,7 +66,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-test: $(VENV)/.installed
-	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[test]'
+	$(BIN)/pip install --quiet --progress-bar on --constraint constraints.txt --editable '.[test,export]'
 	touch $@
 
 # llama.cpp is compiled for this machine, as whoever wants it fast would have it.
