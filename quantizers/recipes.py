@@ -18,6 +18,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.activation_rule import ActivationRule
+from quantizers.blocks.allocate import Allocate
 from quantizers.blocks.base import Block
 from quantizers.blocks.clip import Clip
 from quantizers.blocks.codebook import DintGptq
@@ -46,6 +47,7 @@ from quantizers.blocks.spike import Spike
 from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
 from quantizers.blocks.token_weights import TokenWeights
+from quantizers.blocks.synthetic import Synthetic
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
 from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
@@ -56,6 +58,7 @@ from quantizers.scheme import Scheme
 # fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     ActivationRule
+    | Allocate
     | AqasScale
     | AwqScale
     | BiasCorrection
@@ -85,6 +88,7 @@ AnyBlock = Annotated[
     | Spqr
     | Static
     | StaticHeads
+    | Synthetic
     | StaticWithinRange
     | TokenWeights
     | Tokens
@@ -137,6 +141,11 @@ class Recipe(BaseModel):
     def needs(self) -> frozenset[str]:
         """What its blocks need: of `calibration`, `moments`, `gradients`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def metric(self) -> str | None:
+        """What its own allocation weighs against cost: a name in metrics.METRICS."""
+        return next((block.metric for block in self.blocks if isinstance(block, Allocate)), None)
 
     @property
     def params(self) -> str:
@@ -264,6 +273,7 @@ RECIPES = {
         _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
         _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
         _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
+        _recipe("ohq", "Huang et al. 2023, arXiv:2309.01945", Synthetic(), Allocate(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
         _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
         _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
