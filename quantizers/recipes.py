@@ -46,8 +46,8 @@ from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
 from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
-from quantizers.blocks.token_weights import TokenWeights
 from quantizers.blocks.synthetic import Synthetic
+from quantizers.blocks.token_weights import TokenWeights
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
 from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
@@ -88,10 +88,10 @@ AnyBlock = Annotated[
     | Spqr
     | Static
     | StaticHeads
-    | Synthetic
     | StaticWithinRange
-    | TokenWeights
+    | Synthetic
     | Tokens
+    | TokenWeights
     | Trip
     | TwoLevel
     | TwoLevelGptq,
