@@ -273,7 +273,7 @@ class Loop:
     def _record_prediction(self, session: int, state: State, rows: list[SensitivityRow]) -> None:
         """From the uniform models alone: what was allocated is predicted, not fitted."""
         predictor = self._predictor(state, rows, ())
-        free = predictor.problem(self.suite.model_copy(update={"budgets": ()}))
+        free = predictor.problem(self.suite.model_copy(update={"budgets": (), "objective": {}}))
         record = PredictionRecord(
             device=state.name,
             session=session,
@@ -323,4 +323,6 @@ def _gains(problem: Problem, allocation: Allocation, last: Deployed) -> bool:
     before = {layers[name]: scheme for name, scheme in last.schemes.items()}
     if before == dict(allocation.choice):
         return False
-    return not keeps(problem, before) or allocation.totals["kl"] < (1 - ENOUGH) * problem.total(before, "kl")
+    return not keeps(problem, before) or allocation.totals[problem.minimise] < (1 - ENOUGH) * problem.total(
+        before, problem.minimise
+    )
