@@ -52,7 +52,7 @@ from quantizers.plan import Plan
 
 ALLOCATED = "allocated"
 ENOUGH = 0.01
-"""A further round must promise a KL divergence lower by this share."""
+"""A further round must promise a KL divergence (or objective) lower by this share."""
 
 T = TypeVar("T")
 
@@ -318,11 +318,10 @@ def _standing(state: State) -> list[Model]:
 
 
 def _gains(problem: Problem, allocation: Allocation, last: Deployed) -> bool:
-    """Whether an allocation promises a KL lower by ENOUGH than the last deployed one, or mends a broken budget."""
+    """Whether an allocation promises less of what is minimised, by ENOUGH, than the last deployed one, or mends a broken budget."""
     layers = {layer: group.name for group in problem.groups for layer in group.layers}
     before = {layers[name]: scheme for name, scheme in last.schemes.items()}
     if before == dict(allocation.choice):
         return False
-    return not keeps(problem, before) or allocation.totals[problem.minimise] < (1 - ENOUGH) * problem.total(
-        before, problem.minimise
-    )
+    stood = problem.total(before, problem.minimise)
+    return not keeps(problem, before) or allocation.totals[problem.minimise] < (1 - ENOUGH) * stood
