@@ -318,7 +318,7 @@ def _standing(state: State) -> list[Model]:
 
 
 def _gains(problem: Problem, allocation: Allocation, last: Deployed) -> bool:
-    """Whether an allocation promises less of what is minimised, by ENOUGH, than the last deployed one, or mends a broken budget."""
+    """Whether an allocation promises less by ENOUGH than the last deployed one, or mends a broken budget."""
     layers = {layer: group.name for group in problem.groups for layer in group.layers}
     before = {layers[name]: scheme for name, scheme in last.schemes.items()}
     if before == dict(allocation.choice):
