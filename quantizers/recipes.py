@@ -197,9 +197,9 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
-def _agile(name: str, *targets: Target) -> Recipe:
-    blocks = (Trip(), Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
-    return _recipe(name, "Shen et al. 2023, arXiv:2312.05693", *blocks, targets=targets)
+def _agile(name: str, inputs: Block, *targets: Target, note: str = "") -> Recipe:
+    blocks = (inputs, Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
+    return _recipe(name, f"Shen et al. 2023, arXiv:2312.05693{note}", *blocks, targets=targets)
 
 
 def _target(match: str, scheme: str) -> Target:
@@ -252,8 +252,11 @@ RECIPES = {
         _recipe("erq", "Zhong et al. 2024, arXiv:2407.06794", Ridge(), Gptq(), scheme="w4a4"),
         _recipe("finequant", "Kim et al. 2023, arXiv:2308.09723", FineQuant(), Nearest(), scheme="w4a8"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
-        _agile("agile-quant"),
-        _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
+        _agile("agile-quant", Trip()),
+        _agile("agile-quant-static", Static(), note=": with one static scale instead of TRIP"),
+        _agile(
+            "agile-quant-a4", Trip(), *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))
+        ),
         _recipe(
             "whitepaper",
             "Krishnamoorthi 2018, arXiv:1806.08342",

@@ -52,7 +52,9 @@ def test_the_device_computes_what_the_simulation_does(
     assert np.isfinite(found).all() and found.shape == (2 * (WINDOW - 1), 511)
     assert np.abs(found[0] - expected[0]).max() < 1e-3
     noise, cost = kl(expected, found), kl(full_logprobs(loaded, tokens, WINDOW), expected)
-    assert noise < 0.05 * cost + 1e-6, f"KL of the device from the host {noise:.2g}, of the host from full precision {cost:.2g}"
+    assert noise < 0.05 * cost + 1e-6, (
+        f"KL of the device from the host {noise:.2g}, of the host from full precision {cost:.2g}"
+    )
 
 
 @pytest.mark.parametrize(("recipe", "family"), [(recipe, one) for recipe, all_ in UNSUITED.items() for one in all_])
