@@ -5,10 +5,11 @@
 
 #include "base/cpu.h"
 #include "ops/attention.h"
+#include "ops/kv_codes.h"
 
 #define OPS(DO)                                                                                                       \
   DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16) \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
+  DO(kv_load) DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -57,6 +58,8 @@ void quantize_codes(const float* x, int columns, int padded, int bits, int group
 }
 
 void quantize_a16(const float* x, int columns, int padded, uint16_t* halves) { kTable.quantize_a16(x, columns, padded, halves); }
+
+void kv_load(const KvCodes& codes, int head, const uint8_t* row, float* y) { kTable.kv_load(codes, head, row, y); }
 
 size_t attention_scratch(int head_size) { return kTable.attention_scratch(head_size); }
 
