@@ -21,6 +21,7 @@ from quantizers.atomic import atomic
 from quantizers.errors import FormatError
 from quantizers.families import Family, family_named, family_of
 from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
+from quantizers.kv_file import add_cache, check_cache, is_cache_tensor
 from quantizers.linear import QuantizedLinear
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import (
@@ -58,6 +59,7 @@ class StoredModel:
     tensors: Mapping[str, QuantizedWeight | Tensor]
     plan: Plan
     metadata: Mapping[str, Any]
+    cache_tensors: Mapping[str, npt.NDArray[Any]]
 
 
 def write_gguf(quantized: QuantizedModel, path: Path) -> str:
@@ -75,6 +77,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
         for name, tensor in ordered.items():
             assert not isinstance(tensor, QuantizedLinear)
             _add_tensor(writer, name, tensor, row_order(family, sizes, name))
+        add_cache(writer, quantized.cache, sizes.head_dim)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -97,15 +100,19 @@ def read_gguf(path: Path) -> StoredModel:
         )
     try:
         family = family_named(metadata["general.architecture"])
-        tensors = _tensors({tensor.name: tensor.data for tensor in reader.tensors}, metadata, family)
+        data = {tensor.name: tensor.data for tensor in reader.tensors}
+        of_cache = {name: data.pop(name) for name in [*data] if is_cache_tensor(name)}
+        tensors = _tensors(data, metadata, family)
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
-    return StoredModel(tensors, _plan(tensors, family), metadata)
+    return StoredModel(tensors, _plan(tensors, family), metadata, of_cache)
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
     """Raises FormatError unless gguf's reader gives back every tensor, code and scale of the model, bit for bit."""
-    stored = read_gguf(path).tensors
+    file = read_gguf(path)
+    stored = file.tensors
+    check_cache(quantized.cache, quantized.source.sizes.head_dim, file.metadata, file.cache_tensors)
     if stored.keys() != quantized.tensors.keys():
         raise FormatError(f"{path}: tensors differ: {sorted(stored.keys() ^ quantized.tensors.keys())[:5]}")
     for name, tensor in quantized.tensors.items():

@@ -2,6 +2,7 @@
 #ifndef BENCH_AGENT_MODEL_FILE_H_
 #define BENCH_AGENT_MODEL_FILE_H_
 
+#include <optional>
 #include <string>
 
 #include "agent/arguments.h"
@@ -11,9 +12,10 @@
 
 struct ModelOptions {
   std::string path;
-  KvType kv = KvType::kFp16;
+  std::optional<KvType> kv;  // what the file says, or fp16
   Pages pages;
 
+  KvType cache_of(const Model& model) const { return kv.value_or(model.cache.declared ? KvType::kCodes : KvType::kFp16); }
   bool take(Arguments* arguments);  // whether the option was one of these
 };
 

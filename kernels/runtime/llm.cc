@@ -42,6 +42,7 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   logit_rows_ = logit_rows;
   kv_ = kv;
   if (Error failed = find_kernels()) return failed;
+  if (kv == KvType::kCodes) prepare_codes();
   const uint64_t bytes = place(nullptr);
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
   if (Error failed = memory_.allocate(bytes, true, "the cache and the buffers")) return failed;
@@ -83,13 +84,29 @@ uint64_t Llm::place(uint8_t* memory) {
   cosine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
   sine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
-  cache_ = KvCache(nullptr, kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
-  cache_ = KvCache(placer.bytes(cache_.bytes()), kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
+  place_cache(nullptr);
+  place_cache(placer.bytes(cache_.bytes()));
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
   uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest, pool_->size()));
   if (memory) activations_.place(packed, batch_, widest, pool_->size());
   return placer.used();
+}
+
+void Llm::prepare_codes() {
+  const CacheFormat& format = model_->cache;
+  key_codes_.resize(model_->layers.size());
+  value_codes_.resize(model_->layers.size());
+  for (size_t i = 0; i < model_->layers.size(); ++i) {
+    kv_codes(format.keys, format.key_fits[i], model_->head_size, &key_codes_[i]);
+    kv_codes(format.values, format.value_fits[i], model_->head_size, &value_codes_[i]);
+  }
+}
+
+void Llm::place_cache(uint8_t* memory) {
+  const bool turns = !model_->cache.rotated;
+  const KvCoding coding = {key_codes_.data(), value_codes_.data(), model_->cache.first, turns ? cosine_ : nullptr, turns ? sine_ : nullptr};
+  cache_ = KvCache(memory, kv_, int(model_->layers.size()), model_->kv_heads, positions_, model_->head_size, coding);
 }
 
 const float* Llm::prefill(const uint32_t* tokens, int count) {
@@ -150,8 +167,10 @@ void Llm::rotate_and_store(int layer, int count, int position) {
     const size_t angles = (size_t(position) + size_t(i)) * size_t(size / 2);
     float* key = keys_ + size_t(i) * key_stride_;
     rope(queries_ + size_t(i) * query_stride_, model_->heads, size, cosine_ + angles, sine_ + angles);
+    const float* value = values_ + size_t(i) * key_stride_;
+    if (stores_unrotated()) cache_.store(layer, position + i, key, value);
     rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
-    cache_.store(layer, position + i, key, values_ + size_t(i) * key_stride_);
+    if (!stores_unrotated()) cache_.store(layer, position + i, key, value);
   });
 }
 
@@ -168,8 +187,14 @@ void Llm::look_back(int layer, int count, int position) {
       const int token = (tiles - 1 - piece / (model_->kv_heads * parts)) * tokens;
       const int kv_head = piece / parts % model_->kv_heads, head = piece % parts * heads;
       const size_t offset = size_t(token) * query_stride_ + size_t(kv_head * sharing + head) * size_t(size);
-      const Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
-                               position + token + 1};
+      Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
+                         position + token + 1};
+      if (kv_ == KvType::kCodes && model_->cache.past_only) {
+        const size_t own = size_t(token) * key_stride_ + size_t(kv_head) * size_t(size);
+        queries.own_keys = keys_ + own;
+        queries.own_values = values_ + own;
+        queries.own_stride = key_stride_;
+      }
       attention(queries, cache_.head(layer, kv_head), scratch);
     }
   });

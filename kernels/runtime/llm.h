@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+#include <vector>
+
 #include "ops/kv_cache.h"
 #include "runtime/activations.h"
 #include "runtime/memory.h"
@@ -17,7 +19,7 @@ enum class Logits { kNone, kLast, kAll };
 class Llm {
  public:
   // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`), with keys and
-  // values kept as `kv`.
+  // values kept as `kv`; kCodes: as the model file says.
   // `unsupported` when a linear has no kernel on this CPU, `memory` when there is too little of it, counting the model file.
   // The model and the pool must outlive this object.
   Error start(Model* model, Pool* pool, int positions, int batch, int logit_rows, KvType kv);
@@ -31,10 +33,14 @@ class Llm {
 
   size_t logits_stride() const { return logits_stride_; }
   int batch() const { return batch_; }
+  const KvCache& cache() const { return cache_; }
 
  private:
   uint64_t place(uint8_t* memory);
   Error find_kernels();
+  void prepare_codes();
+  void place_cache(uint8_t* memory);
+  bool stores_unrotated() const { return kv_ == KvType::kCodes && !model_->cache.rotated; }
   void attend(const Layer& layer, int index, int count, int position);
   void feed_forward(const Layer& layer, int count);
   Rows normed(const float* weight, int first, int count) const;
@@ -49,6 +55,7 @@ class Llm {
   Memory memory_;
   Activations activations_;
   KvCache cache_;
+  std::vector<KvCodes> key_codes_, value_codes_;  // [layer], of kCodes
 
   size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0, scratch_stride_ = 0;
   float* residual_ = nullptr;    // [batch][C]

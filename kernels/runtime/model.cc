@@ -33,12 +33,12 @@ class Reader {
     const uint8_t* bytes = nullptr;
     Error failed = file.tensor(name, TensorType::kF32, std::vector<uint64_t>{uint64_t(count)}, &bytes);
     *out = reinterpret_cast<const float*>(bytes);
-    ++taken_;
+    ++taken;
     return failed;
   }
 
   Error halves(const std::string& name, int rows, int columns, const uint8_t** out) {
-    ++taken_;
+    ++taken;
     return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
   }
 
@@ -59,11 +59,12 @@ class Reader {
     if (declared_taken_ != declared_.size()) {
       return error(ErrorCode::kModel, "bench.linear.names has %zu names, of which this architecture has %zu", declared_.size(), declared_taken_);
     }
-    if (taken_ == file.tensors().size()) return {};
-    return error(ErrorCode::kModel, "the file has %zu tensors, this architecture %zu: the others would be ignored", file.tensors().size(), taken_);
+    if (taken == file.tensors().size()) return {};
+    return error(ErrorCode::kModel, "the file has %zu tensors, this architecture %zu: the others would be ignored", file.tensors().size(), taken);
   }
 
   Gguf file;
+  size_t taken = 0;  // tensors
 
  private:
   Error read_declared() {
@@ -103,13 +104,12 @@ class Reader {
     const uint64_t groups = (k + out->group() - 1) / out->group();
     if (Error failed = file.tensor(name + ".scales", TensorType::kF16, groups * n, &scales)) return failed;
     out->set_weights(codes, reinterpret_cast<const uint16_t*>(scales));
-    taken_ += 2;
+    taken += 2;
     ++declared_taken_;
     return {};
   }
 
   std::map<std::string_view, Declared> declared_;
-  size_t taken_ = 0;
   size_t declared_taken_ = 0;
 };
 
@@ -201,5 +201,6 @@ Error Model::parse(const uint8_t* data, size_t size) {
     if (Error failed = read_layer(&reader, *this, "blk." + std::to_string(i) + ".", &layers.emplace_back())) return failed;
   }
   file_bytes = size;
+  if (Error failed = cache.parse(reader.file, int(count), kv_heads, head_size, &reader.taken)) return failed;
   return reader.all_taken();
 }

@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "runtime/cache_format.h"
 #include "runtime/error.h"
 #include "runtime/linear.h"
 
@@ -34,6 +35,7 @@ struct Model {
   const float* final_norm = nullptr;    // [C]
   Linear head;                          // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
+  CacheFormat cache;
 
   // Reads and checks the bytes of a model file, which must outlive the model and be aligned to 64 bytes. They may be hostile.
   Error parse(const uint8_t* data, size_t size);

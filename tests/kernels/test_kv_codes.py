@@ -60,7 +60,9 @@ def device_rows(command: list[str], x: torch.Tensor, codes: Codes | None, found:
     data = struct.pack("10i", *described, HEADS, POSITIONS, size)
     data += b"".join(part.numpy().tobytes() for part in parts if part is not None)
     run = subprocess.run(command, input=data + x.numpy().tobytes(), capture_output=True, check=True)
-    return struct.unpack_from("i", run.stdout)[0], torch.from_numpy(np.frombuffer(run.stdout, np.float32, offset=4).copy())
+    return struct.unpack_from("i", run.stdout)[0], torch.from_numpy(
+        np.frombuffer(run.stdout, np.float32, offset=4).copy()
+    )
 
 
 @pytest.fixture(scope="module", params=[None, "cortex-a72"], ids=["x86-64", "aarch64"])
