@@ -59,15 +59,19 @@ class SensitivityRow:
 
 
 class Host:
-    """One model and one recipe of a suite. Loading checks the model: raises ModelError before anything is deployed."""
+    """One model and one recipe of a suite. Loading checks the model: raises ModelError before anything is deployed.
 
-    def __init__(self, suite: Suite, home: Path | None = None) -> None:
+    streams: the weights stay on disk, and the model can only be `streamed`.
+    """
+
+    def __init__(self, suite: Suite, home: Path | None = None, streams: bool = False) -> None:
         from quantizers import models, recipes
 
         self.suite = suite
         self.recipe: Recipe = recipes.find(suite.recipes[0])
         name = suite.models[0]
-        self.loaded: LoadedModel = models.load(models.DEFAULT_MODEL if name == SHIPPED else name)
+        load = models.open_unloaded if streams else models.load
+        self.loaded: LoadedModel = load(models.DEFAULT_MODEL if name == SHIPPED else name)
         self._home = home or bench_home()
 
     @property
@@ -143,9 +147,17 @@ class Host:
         """The model of a plan in memory; layers that it does not name follow the recipe's targets."""
         from quantizers.quantized_model import quantize
 
-        calibration, _ = self._calibration
-        needed = calibration if "calibration" in self.recipe.needs else None
-        return quantize(self.loaded, self.recipe, plan, needed, advance)
+        return quantize(self.loaded, self.recipe, plan, self._needed, advance)
+
+    def streamed(self, plan: Plan, folder: Path, advance: Advance) -> "QuantizedModel":
+        """The same with one transformer block in memory; what is finished lies in the folder."""
+        from quantizers.stream import stream
+
+        return stream(self.loaded, self.recipe, plan, self._needed, folder, advance)
+
+    @property
+    def _needed(self) -> "Tensor | None":
+        return self._calibration[0] if "calibration" in self.recipe.needs else None
 
     def uniform(self, scheme: str) -> Plan:
         return Plan(Scheme.parse(scheme))

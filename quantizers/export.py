@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -21,17 +19,11 @@ from quantizers.atomic import atomic
 from quantizers.errors import FormatError
 from quantizers.families import Family, family_named, family_of
 from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
+from quantizers.gguf_linear import Array, Declared, parts_of, read_linear, same
 from quantizers.kv_file import add_cache, check_cache, is_cache_tensor
-from quantizers.linear import QuantizedLinear
+from quantizers.linear import QuantizedLinear, Stored, weight_count
 from quantizers.plan import OUTPUT, Plan
-from quantizers.primitives import (
-    QuantizedWeight,
-    group_count,
-    pack_codes,
-    pack_scales,
-    unpack_codes,
-    unpack_scales,
-)
+from quantizers.primitives import QuantizedWeight
 from quantizers.quantized_model import QuantizedModel
 from quantizers.scheme import FP16, Scheme
 from quantizers.sizes import Sizes, norm_epsilon
@@ -48,7 +40,7 @@ __all__ = [
     "write_tokens",
 ]
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 ALIGNMENT = 64
 
 
@@ -56,10 +48,10 @@ ALIGNMENT = 64
 class StoredModel:
     """What a model file says, under Hugging Face names and row order."""
 
-    tensors: Mapping[str, QuantizedWeight | Tensor]
+    tensors: Mapping[str, Stored]
     plan: Plan
     metadata: Mapping[str, Any]
-    cache_tensors: Mapping[str, npt.NDArray[Any]]
+    cache_tensors: Mapping[str, Array]
 
 
 def write_gguf(quantized: QuantizedModel, path: Path) -> str:
@@ -69,14 +61,15 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
     family, sizes = family_of(quantized.source.model), quantized.source.sizes
     named = {ggml_name(family, name): tensor for name, tensor in quantized.tensors.items()}
     ordered = {name: named[name] for name in sorted(named, key=file_order)}
+    modules = {name: _module(name, stored, row_order(family, sizes, name)) for name, stored in ordered.items()}
     with atomic(path) as temporary:
         writer = gguf.GGUFWriter(temporary, family.name)
         _add_source(writer, quantized)
         _add_sizes(writer, family, quantized.source.config)
-        _add_linears(writer, {name: tensor for name, tensor in ordered.items() if isinstance(tensor, QuantizedWeight)})
-        for name, tensor in ordered.items():
-            assert not isinstance(tensor, QuantizedLinear)
-            _add_tensor(writer, name, tensor, row_order(family, sizes, name))
+        _add_declared(writer, {name: one for declared, _ in modules.values() for name, one in declared.items()})
+        for _, tensors in modules.values():
+            for name, array in tensors.items():
+                writer.add_tensor(name, array)
         add_cache(writer, quantized.cache, sizes.head_dim)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -109,14 +102,14 @@ def read_gguf(path: Path) -> StoredModel:
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
-    """Raises FormatError unless gguf's reader gives back every tensor, code and scale of the model, bit for bit."""
+    """Raises FormatError unless gguf's reader gives back every part of every tensor of the model, bit for bit."""
     file = read_gguf(path)
     stored = file.tensors
     check_cache(quantized.cache, quantized.source.sizes.head_dim, file.metadata, file.cache_tensors)
     if stored.keys() != quantized.tensors.keys():
         raise FormatError(f"{path}: tensors differ: {sorted(stored.keys() ^ quantized.tensors.keys())[:5]}")
     for name, tensor in quantized.tensors.items():
-        if isinstance(tensor, QuantizedLinear) or not _same(tensor, stored[name]):
+        if not same(tensor, stored[name]):
             raise FormatError(f"{path}: {name} does not read back as it was written")
 
 
@@ -146,45 +139,64 @@ def _add_sizes(writer: Any, family: Family, config: Any) -> None:
     add_epsilon(norm_epsilon(config))
 
 
-def _add_linears(writer: Any, linears: Mapping[str, QuantizedWeight]) -> None:
+def _module(name: str, stored: Stored, order: Tensor | None) -> tuple[dict[str, Declared], dict[str, Array]]:
+    """What the file says of one module or bias: entries of bench.linear and tensors, by their names in the file."""
+    if name.endswith(".bias"):
+        assert isinstance(stored, Tensor)
+        return {}, {name: (stored if order is None else stored[order]).numpy()}
+    declared, tensors = parts_of(stored, order)
+    return {_joined(name, piece): one for piece, one in declared.items()}, {
+        _joined(name, part): array for part, array in tensors.items()
+    }
+
+
+def _joined(name: str, part: str) -> str:
+    return f"{name}.{part}" if part else name
+
+
+def _parted(name: str) -> tuple[str, str]:
+    """The inverse: `blk.0.attn_q.side.begin` to (`blk.0.attn_q`, `side.begin`)."""
+    words = name.split(".")
+    count = 3 if words[0] == "blk" else 1
+    return ".".join(words[:count]), ".".join(words[count:])
+
+
+def _add_declared(writer: Any, declared: Mapping[str, Declared]) -> None:
     """The four arrays that say which linears are in our layout; none when there are none."""
     from gguf import GGUFValueType
 
-    writer.add_array("bench.linear.names", list(linears))
-    writer.add_array("bench.linear.schemes", [str(weight.scheme) for weight in linears.values()])
-    for axis, key in enumerate(("rows", "columns")):
-        sizes = [weight.codes.shape[axis] for weight in linears.values()]
-        if sizes:
-            writer.add_key_value(f"bench.linear.{key}", sizes, GGUFValueType.ARRAY, GGUFValueType.UINT32)
-
-
-def _add_tensor(writer: Any, name: str, tensor: QuantizedWeight | Tensor, order: Tensor | None) -> None:
-    rows = slice(None) if order is None else order
-    if isinstance(tensor, Tensor):
-        writer.add_tensor(name if name.endswith(".bias") else f"{name}.weight", tensor[rows].numpy())
+    if not declared:
         return
-    codes = pack_codes(tensor.codes[rows].numpy(), tensor.scheme)
-    writer.add_tensor(f"{name}.codes", codes.view(np.int8).ravel())
-    writer.add_tensor(f"{name}.scales", pack_scales(tensor.scales[rows].numpy()).ravel())
+    writer.add_array("bench.linear.names", list(declared))
+    writer.add_array("bench.linear.schemes", [str(one.scheme) for one in declared.values()])
+    for key in ("rows", "columns"):
+        sizes = [getattr(one, key) for one in declared.values()]
+        writer.add_key_value(f"bench.linear.{key}", sizes, GGUFValueType.ARRAY, GGUFValueType.UINT32)
 
 
-def _tensors(
-    data: Mapping[str, npt.NDArray[Any]], metadata: Mapping[str, Any], family: Family
-) -> dict[str, QuantizedWeight | Tensor]:
-    sizes = _sizes(metadata, family)
-    found: dict[str, QuantizedWeight | Tensor] = {}
+def _tensors(data: Mapping[str, Array], metadata: Mapping[str, Any], family: Family) -> dict[str, Stored]:
+    sizes, declared = _sizes(metadata, family), _declared(metadata)
+    modules: dict[str, dict[str, Array]] = {}
     for name, array in data.items():
-        if name.endswith((".weight", ".bias")):
-            short = name.removesuffix(".weight")
-            rows = _model_order(family, sizes, short)
-            found[hugging_face_name(family, short)] = torch.from_numpy(array.copy())[rows]
+        module, part = _parted(name)
+        modules.setdefault(module, {})[part] = array
+    found: dict[str, Stored] = {}
+    for module, parts in modules.items():
+        name, order = hugging_face_name(family, module), row_order(family, sizes, module)
+        bias = parts.pop("bias", None)
+        found[name] = read_linear(parts, declared.get(module, {}), order)
+        if bias is not None:
+            found[f"{name}.bias"] = torch.from_numpy(bias.copy())[slice(None) if order is None else order.argsort()]
+    return found
+
+
+def _declared(metadata: Mapping[str, Any]) -> dict[str, dict[str, Declared]]:
+    """Pieces by linear and name."""
+    found: dict[str, dict[str, Declared]] = {}
     columns = (metadata.get(f"bench.linear.{key}", ()) for key in ("names", "schemes", "rows", "columns"))
-    for short, word, n, k in zip(*columns, strict=True):
-        weight = _unpacked(data[f"{short}.codes"], data[f"{short}.scales"], Scheme.parse(word), (n, k))
-        rows = _model_order(family, sizes, short)
-        found[hugging_face_name(family, short)] = QuantizedWeight(
-            weight.scheme, weight.codes[rows], weight.scales[rows]
-        )
+    for name, word, n, k in zip(*columns, strict=True):
+        module, piece = _parted(name)
+        found.setdefault(module, {})[piece] = Declared(Scheme.parse(word), n, k)
     return found
 
 
@@ -192,48 +204,22 @@ def _sizes(metadata: Mapping[str, Any], family: Family) -> Sizes:
     return Sizes(**{field: int(metadata[f"{family.name}.{key}"]) for field, key in SIZE_KEYS.items()})
 
 
-def _model_order(family: Family, sizes: Sizes, name: str) -> Tensor | slice:
-    """The inverse of row_order, as an index."""
-    order = row_order(family, sizes, name)
-    return slice(None) if order is None else order.argsort()
-
-
-def _unpacked(
-    codes: npt.NDArray[Any], scales: npt.NDArray[Any], scheme: Scheme, shape: tuple[int, int]
-) -> QuantizedWeight:
-    rows, columns = shape
-    return QuantizedWeight(
-        scheme,
-        torch.from_numpy(unpack_codes(codes.view(np.uint8), scheme.weight_bits, rows, columns)),
-        torch.from_numpy(unpack_scales(scales, rows, group_count(scheme, columns)).copy()),
-    )
-
-
-def _plan(tensors: Mapping[str, QuantizedWeight | Tensor], family: Family) -> Plan:
+def _plan(tensors: Mapping[str, Stored], family: Family) -> Plan:
     """The schemes of the linears; the default is the most frequent (the narrower when two are equally so)."""
-    layers = {
-        name: tensor.scheme if isinstance(tensor, QuantizedWeight) else FP16
-        for name, tensor in tensors.items()
-        if _is_linear(family, name)
-    }
+    layers = {name: _scheme(stored) for name, stored in tensors.items() if _is_linear(family, name)}
     words = list(layers.values())
     default = max(sorted(set(words)), key=words.count)
-    output = tensors.get(OUTPUT)
-    if isinstance(output, QuantizedWeight):
-        layers[OUTPUT] = output.scheme
+    if OUTPUT in tensors and not _scheme(tensors[OUTPUT]).is_float:
+        layers[OUTPUT] = _scheme(tensors[OUTPUT])
     return Plan(default, {name: scheme for name, scheme in layers.items() if scheme != default or name == OUTPUT})
+
+
+def _scheme(stored: Stored) -> Scheme:
+    """Of several pieces that of the largest."""
+    if isinstance(stored, QuantizedLinear):
+        return _scheme(max(stored.pieces, key=weight_count))
+    return stored.scheme if isinstance(stored, QuantizedWeight) else FP16
 
 
 def _is_linear(family: Family, name: str) -> bool:
     return name.startswith(f"{family.blocks}.") and family.split(name)[1] in family.linears
-
-
-def _same(one: QuantizedWeight | Tensor, other: QuantizedWeight | Tensor) -> bool:
-    if isinstance(one, Tensor) or isinstance(other, Tensor):
-        return (
-            isinstance(one, Tensor)
-            and isinstance(other, Tensor)
-            and one.dtype == other.dtype
-            and torch.equal(one, other)
-        )
-    return one.scheme == other.scheme and torch.equal(one.codes, other.codes) and torch.equal(one.scales, other.scales)

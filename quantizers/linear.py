@@ -8,13 +8,14 @@
 A plain QuantizedWeight is the same with one piece and nothing else. The bias of a linear is a tensor of its own.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from quantizers import primitives
-from quantizers.primitives import QuantizedWeight
+from quantizers.linear_checks import complaints, piece_shape
+from quantizers.primitives import Levels, QuantizedWeight
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,10 +23,10 @@ class Inputs:
     """What happens to a token's row x [K] before it is multiplied, in this order.
 
     hadamard: every so many neighbours are rotated by a Hadamard matrix over sqrt(hadamard); a power of two that divides
-    K; 1 for none. order: int64 [K], stored column i is x[order[i]]. factors: fp32 [K], multiply stored columns before
-    they are rounded (0: not quantized at all, for columns of `side`). scale: of fixed codes, clip(rint(x / scale) +
-    zero, -L, L), L = 2^(bits-1) - 1; None: the scale of each token is computed as it arrives. What `zero` adds to the
-    product is constant: it is taken back by the linear's bias.
+    K; 1 for none. order: int64 [K], a permutation: stored column i is x[order[i]]. factors: fp32 [K], multiply stored
+    columns before they are rounded (0: not quantized at all, for columns of `side`). scale: of fixed codes,
+    clip(rint(x / scale) + zero, -L, L), L = 2^(bits-1) - 1 and |zero| <= L; None: the scale of each token is computed
+    as it arrives. What `zero` adds to the product is constant: it is taken back by the linear's bias.
     """
 
     hadamard: int = 1
@@ -34,10 +35,19 @@ class Inputs:
     scale: float | None = None
     zero: int = 0
 
+    @property
+    def is_plain(self) -> bool:
+        return self.hadamard == 1 and self.order is None and self.factors is None and self.scale is None
+
     def row(self, x: Tensor) -> Tensor:
         """[..., K]: rotated and ordered, fp32."""
         row = hadamard_transform(x.float(), self.hadamard)
         return row if self.order is None else row[..., self.order]
+
+    def reordered(self, order: Tensor) -> "Inputs":
+        """The same with stored columns in another order (int64 [K]): column i is what column order[i] was."""
+        factors = None if self.factors is None else self.factors[order]
+        return replace(self, order=order if self.order is None else self.order[order], factors=factors)
 
     def undone(self, row: Tensor) -> Tensor:
         """The inverse of `row`, for weights [N, K] in stored columns: what they are to the x of the model."""
@@ -81,6 +91,14 @@ class Sparse:
         at = torch.repeat_interleave(torch.arange(rows), self.begin.diff().long())
         return whole.index_put((at, self.columns.long()), self.values.float(), accumulate=True)
 
+    def reordered(self, order: Tensor) -> "Sparse":
+        """Row i of it is row order[i] of this one."""
+        counts = self.begin.diff()[order]
+        begin = torch.nn.functional.pad(counts.cumsum(0), (1, 0)).int()
+        shifts = (self.begin[order] - begin[:-1]).repeat_interleave(counts)
+        taken = shifts + torch.arange(len(shifts))
+        return Sparse(begin, self.columns[taken], self.values[taken])
+
     @classmethod
     def of(cls, weight: Tensor) -> "Sparse":
         """The nonzero entries of a weight [N, K]."""
@@ -94,9 +112,10 @@ class Sparse:
 class QuantizedLinear:
     """pieces: one, or several that divide the stored columns (all have N rows) or the stored rows (all have K columns).
 
-    Pieces share activation bits and groups. All but the last have a multiple of 32 columns (of the group, where there
-    is one) or of 8 rows. A piece that is a Tensor is fp16. rows: int64 [N], stored row i is output rows[i]. Weights of
-    `side` and `sparse` are in stored columns and in the order of outputs.
+    rows: int64 [N], stored row i is output rows[i]; pieces divide rows where it is given, else columns. Pieces share
+    activation bits, those of rows (and of `ag`) groups as well. All but the last have a multiple of 32 columns (of the
+    group, where there is one) or of 8 rows. A piece that is a Tensor is fp16. Weights of `side` and `sparse` are in
+    stored columns and in the order of outputs. Raises ValueError for what no device could multiply.
     """
 
     pieces: tuple[QuantizedWeight | Tensor, ...]
@@ -105,14 +124,19 @@ class QuantizedLinear:
     side: Side | None = None
     sparse: Sparse | None = None
 
+    def __post_init__(self) -> None:
+        complaint = next(complaints(self), None)
+        if complaint is not None:
+            raise ValueError(f"no linear: {complaint}")
+
     @property
     def by_rows(self) -> bool:
-        """Whether the pieces divide rows; one piece divides neither."""
-        return len({_shape(piece)[1] for piece in self.pieces}) == 1 and self.rows is not None
+        """Whether the pieces divide rows."""
+        return self.rows is not None
 
     @property
     def shape(self) -> tuple[int, int]:
-        shapes = [_shape(piece) for piece in self.pieces]
+        shapes = [piece_shape(piece) for piece in self.pieces]
         if self.by_rows:
             return sum(n for n, _ in shapes), shapes[0][1]
         return shapes[0][0], sum(k for _, k in shapes)
@@ -120,6 +144,38 @@ class QuantizedLinear:
 
 Stored = QuantizedWeight | QuantizedLinear | Tensor
 """Whatever a linear may be in a QuantizedModel; a Tensor is fp16 [N, K]."""
+
+
+def simplest(linear: Stored) -> Stored:
+    """The same linear without parts that do nothing: a single piece is itself."""
+    if not isinstance(linear, QuantizedLinear):
+        return linear
+    side = linear.side if linear.side is not None and len(linear.side.begin) else None
+    sparse = linear.sparse if linear.sparse is not None and len(linear.sparse.values) else None
+    if len(linear.pieces) == 1 and linear.inputs.is_plain and linear.rows is None and side is None and sparse is None:
+        return linear.pieces[0]
+    return QuantizedLinear(linear.pieces, linear.inputs, linear.rows, side, sparse)
+
+
+def reordered(linear: Stored, order: Tensor) -> Stored:
+    """The linear whose output i is output order[i] of this one; order: int64 [N], a permutation."""
+    if not isinstance(linear, QuantizedLinear):
+        return _reordered_piece(linear, order)
+    by_rows, side, sparse = linear.rows is not None, linear.side, linear.sparse
+    return replace(
+        linear,
+        pieces=linear.pieces if by_rows else tuple(_reordered_piece(piece, order) for piece in linear.pieces),
+        rows=None if linear.rows is None else order.argsort()[linear.rows],
+        side=side and replace(side, weights=side.weights[order]),
+        sparse=sparse and sparse.reordered(order),
+    )
+
+
+def _reordered_piece(piece: QuantizedWeight | Tensor, order: Tensor) -> QuantizedWeight | Tensor:
+    if isinstance(piece, Tensor):
+        return piece[order]
+    levels = piece.levels and Levels(piece.levels.scales[order], piece.levels.zeros[order])
+    return replace(piece, codes=piece.codes[order], scales=piece.scales[order], levels=levels)
 
 
 def multiply(x: Tensor, linear: Stored) -> Tensor:
@@ -197,11 +253,6 @@ def hadamard_transform(x: Tensor, size: int) -> Tensor:
         width *= 2
     rotated: Tensor = (y / size**0.5).view(x.shape)
     return rotated
-
-
-def _shape(piece: QuantizedWeight | Tensor) -> tuple[int, int]:
-    n, k = piece.shape if isinstance(piece, Tensor) else piece.codes.shape
-    return int(n), int(k)
 
 
 def _pieces(row: Tensor, linear: QuantizedLinear) -> Tensor:

@@ -182,25 +182,27 @@ def quantize_activations(x: Tensor, bits: int = 8) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True, eq=False)
 class Codes:
-    """Activations as they are multiplied: values [..., K] as float32, and scale [..., 1], or [..., groups] of `ag`.
+    """Activations as they are multiplied: values [..., K] as float32, and scale [..., 1], or [..., groups] if `own`.
 
-    Of fp16 activations the values are what fp16 holds, and the scale is 1.
+    own: every group of the row has a scale of its own (`ag`, more than one group). Of fp16 activations the values are
+    what fp16 holds, and the scale is 1.
     """
 
     values: Tensor
     scale: Tensor
+    own: bool = False
 
     def columns(self, start: int, width: int, scheme: Scheme) -> "Codes":
         """Those of some columns, which begin a group."""
-        if self.scale.shape[-1] == 1:
+        if not self.own:
             return Codes(self.values[..., start : start + width], self.scale)
         first = start // scheme.group
         count = group_count(scheme, width)
-        return Codes(self.values[..., start : start + width], self.scale[..., first : first + count])
+        return Codes(self.values[..., start : start + width], self.scale[..., first : first + count], own=True)
 
     def dequantized(self, scheme: Scheme) -> Tensor:
         """What is multiplied instead of the activations, fp32 [..., K]."""
-        if self.scale.shape[-1] == 1:
+        if not self.own:
             return self.values * self.scale
         return self.values * self.scale.repeat_interleave(scheme.group, -1)[..., : self.values.shape[-1]]
 
@@ -217,7 +219,8 @@ def activation_codes(x: Tensor, scheme: Scheme, scale: float | None = None, zero
     if not scheme.activation_groups or columns <= scheme.group:
         return Codes(*quantize_activations(x, bits))
     parts = [quantize_activations(part, bits) for part in torch.split(x, scheme.group, -1)]
-    return Codes(*(torch.cat(column, -1) for column in zip(*parts, strict=True)))
+    values, scales = (torch.cat(column, -1) for column in zip(*parts, strict=True))
+    return Codes(values, scales, own=True)
 
 
 def linear(x: Tensor, weight: QuantizedWeight | Tensor) -> Tensor:
@@ -239,17 +242,16 @@ def product(codes: Codes, weight: QuantizedWeight) -> Tensor:
     columns = codes.values.shape[-1]
     width = columns if weight.levels is not None else group_columns(weight.scheme, columns)
     exact = torch.float32 if width * 127 * largest_integer(weight) <= FLOAT32_EXACT else torch.float64
-    own = codes.scale.shape[-1] > 1
     signed = integers(weight).to(exact)
     total = torch.zeros((*codes.values.shape[:-1], signed.shape[0]), dtype=torch.float32)
     for group, start in enumerate(range(0, columns, width)):
         part = slice(start, start + width)
         sums = (codes.values[..., part].to(exact) @ signed[:, part].T).float()
-        if own:
+        if codes.own:
             sums = sums * codes.scale[..., group : group + 1]
         # The product has 35 significant bits, so float64 emulates fma: one rounding to float32 at the end.
         total = torch.addcmul(total.double(), sums.double(), weight.scales[:, group].double()).float()
-    return total if own else total * codes.scale
+    return total if codes.own else total * codes.scale
 
 
 def pack_codes(codes: Bytes, scheme: Scheme) -> Bytes:

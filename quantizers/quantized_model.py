@@ -5,7 +5,7 @@ logits = quantized.as_torch()(tokens).logits
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from quantizers import primitives
 from quantizers.attention import simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
+from quantizers.blocks.observe import Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
 from quantizers.kv_cache import FP16_CACHE, Cache, attach
@@ -99,7 +100,7 @@ def quantize(
     for block in recipe.blocks:
         block.start(work)
     check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
-    report = _Report(progress or silent, sum(not work.plan.scheme_of(name).is_float for name in linears(work.model)))
+    report = Report.of(work, progress or silent)
     state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
     rounded: dict[str, Stored] = {}
     for index, module in enumerate(blocks(work.model)):
@@ -109,7 +110,7 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded, work.cache)
+    return QuantizedModel({**unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded, work.cache)
 
 
 def prepare(
@@ -138,36 +139,42 @@ def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None)
     return work
 
 
-def quantize_block(recipe: Recipe, view: View, report: "_Report | None" = None) -> dict[str, Stored]:
+def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -> dict[str, Stored]:
     """Runs a recipe on one transformer block, whose linears then hold the rounded weights."""
     for block in recipe.blocks:
         block.enter(view)
-    tasks = block_tasks(recipe, view)
-    for task in tasks:
+    rounded: dict[str, Stored] = {}
+    for task in block_tasks(recipe, view):
         if report is not None:
             report.next(task.name)
-        run_task(recipe.blocks, task)
-        assert task.stored is not None
-        _hold(view.linear(task.inner), weight_of(task.stored), task.bias)
+        rounded[task.name] = run_task(recipe.blocks, task)
+        _hold(view.linear(task.inner), weight_of(rounded[task.name]), task.bias)
     for block in recipe.blocks:
         block.leave(view)
-    return {task.name: task.stored for task in tasks if task.stored is not None}
+    return rounded
 
 
-def block_tasks(recipe: Recipe, view: View) -> list[Task]:
-    """The linears of a transformer block that are to be quantized, with what flows into them."""
+def block_tasks(recipe: Recipe, view: View) -> Iterator[Task]:
+    """The linears of a transformer block that are to be quantized, with what flows into them.
+
+    What flows is seen before the first of them is given; only the weight of the one at hand is copied.
+    """
     plan, inners = view.work.plan, view.work.family.linears
     mine = {inner: plan.scheme_of(view.name(inner)) for inner in inners}
     layers = {inner: view.linear(inner) for inner, scheme in mine.items() if not scheme.is_float}
-    seen = {}
-    if "calibration" in recipe.needs:
-        seen = observe.seen(layers, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
-    return [
-        Task(
-            view.work, view.name(inner), inner, mine[inner], layer.weight.clone(), _copied(layer.bias), seen.get(inner)
-        )
-        for inner, layer in layers.items()
-    ]
+    seen = _seen(recipe, view, layers) if "calibration" in recipe.needs else {}
+    for inner, layer in layers.items():
+        weight, bias = layer.weight.clone(), _copied(layer.bias)
+        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.get(inner))
+
+
+def _seen(recipe: Recipe, view: View, layers: Mapping[str, nn.Linear]) -> dict[str, Seen]:
+    """What flows into linears; those of a stage share it."""
+    stage = view.work.family.stage
+    first = {stage(inner): inner for inner in reversed([*layers])}
+    watched = {inner: layers[inner] for inner in first.values()}
+    seen = observe.seen(watched, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
+    return {inner: seen[first[stage(inner)]] for inner in layers}
 
 
 def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
@@ -190,11 +197,15 @@ def silent(_done: int, _total: int, _what: str) -> None:
     pass
 
 
-class _Report:
+class Report:
     """Counts linears for a progress bar."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
+
+    @classmethod
+    def of(cls, work: Work, progress: Progress) -> "Report":
+        return cls(progress, sum(not work.plan.scheme_of(name).is_float for name in linears(work.model)))
 
     def next(self, name: str) -> None:
         self.progress(self.done, self.total, name)
@@ -224,9 +235,9 @@ def _tensor(stored: Stored) -> Tensor:
     return stored
 
 
-def _unrounded(model: Any, rounded: set[str]) -> dict[str, Tensor]:
-    """Matrices as fp16, norms and biases as fp32; a tied output is not listed twice."""
-    rest = {name.removesuffix(".weight"): tensor.detach() for name, tensor in model.named_parameters()}
+def unrounded(module: Any, rounded: set[str], prefix: str = "") -> dict[str, Tensor]:
+    """Matrices as fp16, norms and biases as fp32, by prefix and name; a tied output is not listed twice."""
+    rest = {prefix + name.removesuffix(".weight"): tensor.detach() for name, tensor in module.named_parameters()}
     return {
         name: (tensor.half() if tensor.ndim > 1 else tensor.float()).clone()
         for name, tensor in rest.items()

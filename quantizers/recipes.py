@@ -12,26 +12,55 @@ targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from quantizers.blocks.activation_rule import ActivationRule
 from quantizers.blocks.base import Block
+from quantizers.blocks.clip import Clip
+from quantizers.blocks.compensate import BiasCorrection
+from quantizers.blocks.equalize import Equalize
+from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
+from quantizers.blocks.search import AqasScale, AwqScale
+from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.spike import Spike
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
+# fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
-    Gptq | Hqq | KvCache | Nearest | OnlineHadamard | Rotate | Smooth,
+    ActivationRule
+    | AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | Equalize
+    | Gptq
+    | Gwq
+    | Hqq
+    | KvCache
+    | MixLlm
+    | Nearest
+    | OnlineHadamard
+    | Rank
+    | Rotate
+    | Slim
+    | Smooth
+    | Spike,
     Field(discriminator="block"),
 ]
+# fmt: on
 """Every block that a recipe may name."""
 _BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
@@ -126,6 +155,17 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
+def _target(match: str, scheme: str) -> Target:
+    return Target(match=match, scheme=scheme)
+
+
+LAYER_WISE = "Dumitru et al. 2024, arXiv:2406.17415"
+QUARTER: Any = {"bits": (2, 4), "shares": (0.25, 0.75), "whole_blocks": True}
+"""The paper's models stay near full precision until a quarter or half of the blocks have 2 bits."""
+CPTQUANT = "Nanda et al. 2024, arXiv:2412.03599; the widths are ours"
+THIRDS: Any = {"bits": (3, 4, 5), "shares": (1 / 3, 1 / 3, 1 / 3)}
+FLEXQ = "Zhang et al. 2025, arXiv:2508.04405"
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
@@ -144,7 +184,21 @@ RECIPES = {
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _recipe("slim-llm", "Huang et al. 2024, arXiv:2405.14917", Slim(), scheme="w3a8g128"),
+        _recipe("mixllm", "Zheng et al. 2024, arXiv:2412.14590", MixLlm(), scheme="w4a8ag128"),
+        _recipe("gwq", "Shao et al. 2024, arXiv:2411.00850", Gwq()),
+        _recipe("layer-wise-lim", LAYER_WISE, Rank(metric="lim", **QUARTER), Gptq()),
+        _recipe("layer-wise-zd", LAYER_WISE, Rank(metric="zd", **QUARTER), Gptq()),
+        _recipe("cptquant-cmpq", CPTQUANT, Rank(metric="cmpq", **THIRDS), Gptq()),
+        _recipe("cptquant-pmpq", CPTQUANT, Rank(metric="pmpq", **THIRDS), Gptq()),
+        _recipe("cptquant-tdmpq", CPTQUANT, Rank(metric="tdmpq", **THIRDS), Gptq()),
+        _recipe("spike-aware", "Maisonnave et al. 2025, arXiv:2504.21553", Spike(), Nearest(), scheme="w8a8"),
+        _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
+        _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
+        _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
+        _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
+        _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
     )
 }
 

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -358,3 +359,94 @@ def family_tokens() -> Any:
     import torch
 
     return torch.randint(0, 511, (4, 24), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="session")
+def random_linear() -> Callable[[Any, int], Any]:
+    """`random_linear(weight, seed)`: a linear near a weight [N, K], in a general form that the seed draws."""
+    return _random_linear
+
+
+def _random_linear(weight: Any, seed: int) -> Any:
+    """Every part is there in about half of the draws; the weight keeps about its place in the pieces."""
+    import torch
+
+    from quantizers.linear import Inputs, QuantizedLinear, hadamard_transform
+
+    random = np.random.RandomState(seed)
+    draw = torch.Generator().manual_seed(seed)
+    n, k = weight.shape
+    size = int(random.choice([s for s in (1, 1, 2, 4, 8, 32) if k % s == 0]))
+    order = torch.randperm(k, generator=draw) if random.rand() < 0.5 else None
+    factors = torch.rand(k, generator=draw) + 0.5 if random.rand() < 0.5 else None
+    bits = int(random.choice([8, 8, 8, 6, 4, 16]))
+    fixed = bits < 16 and random.rand() < 0.3
+    inputs = Inputs(size, order, factors, 4 / 2 ** (bits - 1) if fixed else None, int(random.randint(-2, 3)) * fixed)
+    row = hadamard_transform(weight, size)
+    row = row if order is None else row[:, order]
+    row = row if factors is None else row / factors
+    rows = torch.randperm(n, generator=draw) if random.rand() < 0.4 else None
+    pieces = _row_pieces(row[rows], bits, random) if rows is not None else _column_pieces(row, bits, random)
+    return QuantizedLinear(
+        pieces, inputs, rows, _random_side(n, k, random, draw), _random_outliers(n, k, random, draw)
+    )  # fmt: skip
+
+
+def _row_pieces(rows: Any, bits: int, random: Any) -> tuple[Any, ...]:
+    group = str(random.choice(["", "g32", "ag64"])) if bits < 16 else "g32"
+    cuts = sorted({0, 8 * random.randint(0, len(rows) // 8 + 1), len(rows)})
+    return tuple(_random_piece(rows[a:b], bits, group, random) for a, b in pairwise(cuts))
+
+
+def _column_pieces(row: Any, bits: int, random: Any) -> tuple[Any, ...]:
+    own = bits < 16 and random.rand() < 0.3
+    k = row.shape[1]
+    cuts = sorted({0, *(64 * random.randint(0, k // 64 + 1, 2)), k})
+    groups = ["ag64"] if own else ["", "g32", "g64"]
+    return tuple(_random_piece(row[:, a:b], bits, str(random.choice(groups)), random) for a, b in pairwise(cuts))
+
+
+def _random_piece(weight: Any, bits: int, group: str, random: Any) -> Any:
+    import torch
+
+    from quantizers.primitives import Levels, QuantizedWeight, quantize
+    from quantizers.scheme import Scheme
+
+    kind = random.choice(["plain", "plain", "fp16", "codebook", "levels"])
+    if kind == "fp16" and bits == 16:
+        return weight.half()
+    if kind not in ("codebook", "levels") or bits == 16 or "a" in group:
+        return quantize(weight, Scheme.parse(f"w{random.choice(['t', *'12345678'])}a{bits}{group}"))
+    plain = quantize(weight, Scheme.parse(f"w4a{bits}{group}"))
+    if kind == "codebook":
+        book = torch.from_numpy(np.sort(random.randint(-127, 128, 16)).astype(np.int8))
+        return QuantizedWeight(plain.scheme, plain.codes, (plain.scales.float() / 16).half(), codebook=book)
+    scales = torch.from_numpy(random.randint(1, 9, plain.scales.shape).astype(np.int8))
+    zeros = torch.from_numpy(random.randint(6, 10, plain.scales.shape).astype(np.uint8))
+    return QuantizedWeight(
+        plain.scheme, plain.codes, (plain.scales[:, :1].float() / 4).half(), levels=Levels(scales, zeros)
+    )
+
+
+def _random_side(n: int, k: int, random: Any, draw: Any) -> Any:
+    import torch
+
+    from quantizers.linear import Side
+
+    if random.rand() < 0.5:
+        return None
+    begin = torch.from_numpy(random.randint(0, k, random.randint(1, 6)).astype(np.int32))
+    width = torch.from_numpy(random.randint(1, 40, len(begin)).astype(np.int32))
+    weights = 0.02 * torch.randn(n, len(begin), generator=draw)
+    return Side(begin, (begin + width).clamp(max=k), weights.half())
+
+
+def _random_outliers(n: int, k: int, random: Any, draw: Any) -> Any:
+    import torch
+
+    from quantizers.linear import Sparse
+
+    if random.rand() < 0.5:
+        return None
+    values = 0.1 * torch.randn(n, k, generator=draw)
+    return Sparse.of(values.where(torch.rand(n, k, generator=draw) < random.choice([0.0, 0.01, 0.3]), torch.zeros(())))

@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr uint32_t kFormatVersion = 1;
+constexpr uint32_t kFormatVersion = 2;
 constexpr uint32_t kMaxLayers = 1024;
 constexpr uint32_t kMaxContext = 1 << 24;
 constexpr uint32_t kMaxHeads = 4096;

@@ -6,7 +6,7 @@ in order, each seeing what the quantized ones before it give, so that nothing bu
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -48,7 +48,8 @@ class Work:
     """A model on its way through a recipe. Blocks may change all of it but the calibration.
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
-    windows [B, T]. cache: how the device will keep keys and values.
+    windows [B, T]. cache: how the device will keep keys and values. salient_rows: int64 rows of
+    linears that a block has chosen for more bits than the plan says.
     """
 
     model: Any
@@ -57,6 +58,7 @@ class Work:
     calibration: Tensor | None = None
     seed: int = 0
     cache: Cache = FP16_CACHE
+    salient_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:

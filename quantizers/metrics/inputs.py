@@ -47,11 +47,11 @@ def cmpq(work: Work, _scheme: Scheme) -> Scores:
 
 
 def spike(work: Work, _scheme: Scheme) -> Scores:
-    """max |x| of a linear's inputs over the median of the linears of its kind (after arXiv:2504.21553)."""
+    """max |x| of a linear's inputs over the (lower) median of the linears of its kind (after arXiv:2504.21553)."""
     most = of_inputs(work, lambda _layer, seen: float(seen.absmax.max()))
     kind = {name: work.family.split(name)[1] for name in most}
     medians = {
-        inner: statistics.median(value for name, value in most.items() if kind[name] == inner)
+        inner: statistics.median_low(value for name, value in most.items() if kind[name] == inner)
         for inner in work.family.linears
     }
     return {name: value / medians[kind[name]] if medians[kind[name]] else 1.0 for name, value in most.items()}

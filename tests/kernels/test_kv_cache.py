@@ -1,20 +1,17 @@
 """Caches of codes in the agent: as the host simulates them, for windows that take several forward passes."""
 
-import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.blocks.kv import KvCache
 from quantizers.blocks.round import Nearest
 from quantizers.evaluate import score as host_score
 from quantizers.export import verify_roundtrip, write_gguf, write_tokens
-from quantizers.kv_codes import Codes
 from quantizers.models import LoadedModel
 from quantizers.plan import Plan
 from quantizers.quantized_model import QuantizedModel, quantize

@@ -284,7 +284,7 @@ def small_file() -> File:
     keys: dict[str, tuple[int, Any]] = {
         "general.architecture": (STRING, "llama"),
         "general.alignment": (U32, 64),
-        "bench.format_version": (U32, 1),
+        "bench.format_version": (U32, 2),
         **{f"llama.{name}": (U32, value) for name, value in sizes.items()},
         "llama.attention.layer_norm_rms_epsilon": (F32, 1e-5),
         "llama.rope.freq_base": (F32, 10000.0),
@@ -342,7 +342,7 @@ HOSTILE: dict[str, tuple[Callable[[File], File], str]] = {
     "a tensor twice": (lambda f: replace(f, repeated_tensors=["output_norm.weight"]), "norm.weight' occurs twice"),
     "no alignment": (without_key("general.alignment"), "'general.alignment' is missing"),
     "alignment 32": (with_key("general.alignment", U32, 32), "is 32, expected 64 to 64"),
-    "another format": (with_key("bench.format_version", U32, 2), "is 2, expected 1 to 1"),
+    "another format": (with_key("bench.format_version", U32, 1), "is 1, expected 2 to 2"),
     "a u64 where u32 belongs": (with_key("llama.vocab_size", 10, 16), "type 10, expected a single value of type 4"),
     "an unknown value type": (with_key("note", 13, 1), "value type 13"),
     "an array of arrays": (with_key("note", ARRAY, (ARRAY, [])), "value type 9"),

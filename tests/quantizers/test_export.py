@@ -55,7 +55,7 @@ def test_equal_models_are_equal_files_and_the_sha256_is_theirs(loaded: LoadedMod
 def test_the_file_has_the_keys_of_the_format_with_their_types(written: tuple[QuantizedModel, Path]) -> None:
     fields = gguf.GGUFReader(written[1]).fields
     u32 = {
-        "bench.format_version": 1, "general.alignment": 64, "llama.vocab_size": 293, "llama.context_length": 128,
+        "bench.format_version": 2, "general.alignment": 64, "llama.vocab_size": 293, "llama.context_length": 128,
         "llama.embedding_length": 72, "llama.block_count": 2, "llama.feed_forward_length": 164,
         "llama.attention.head_count": 4, "llama.attention.head_count_kv": 2, "llama.attention.key_length": 18,
         "llama.rope.dimension_count": 18,
@@ -162,5 +162,5 @@ def test_a_gguf_file_of_another_kind_is_refused(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(FormatError, match="format_version is None, expected 1"):
+    with pytest.raises(FormatError, match="format_version is None, expected 2"):
         read_gguf(tmp_path / "other.gguf")

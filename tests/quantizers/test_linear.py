@@ -51,7 +51,6 @@ def test_every_part_multiplies_as_the_weight_it_stands_for(seed: int, word: str,
     one = QuantizedLinear(
         pieces,
         Inputs(size, order, torch.rand(96) + 0.5),
-        rows=torch.randperm(24),
         side=Side(begin, end, random(24, 2, seed=seed).half()),
         sparse=Sparse.of(random(24, 96, seed=seed).where(torch.rand(24, 96) < 0.02, torch.zeros(()))),
     )
