@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from quantizers.errors import FormatError
 from quantizers.kv_cache import FP16_CACHE, Cache
@@ -64,7 +63,7 @@ def cache_keys(cache: Cache, head_size: int) -> dict[str, Any]:
 
 
 def cache_tensors(cache: Cache) -> dict[str, Array]:
-    """What calibration found, flat: fp16, and orders as the bytes of u16."""
+    """What calibration found, flat: fp16, and orders as int32."""
     return {
         f"blk.{layer}.kv_{part}.{name}": array
         for layer, fits in enumerate(cache.layers)
@@ -77,5 +76,5 @@ def _arrays(fit: Fit) -> dict[str, Array]:
     halves = {"scales": fit.scales, "offsets": fit.offsets, "codebook": fit.codebook}
     arrays: dict[str, Array] = {name: x.flatten().numpy() for name, x in halves.items() if x is not None}
     if fit.order is not None:
-        arrays["order"] = fit.order.flatten().to(torch.int16).numpy().view(np.int8)
+        arrays["order"] = fit.order.flatten().int().numpy()
     return arrays

@@ -182,7 +182,9 @@ Error Scorer::score_rows(const uint32_t* tokens, int count, float* logits, uint6
 
 void Scorer::report(uint32_t window, const std::vector<Score>& scores) const {
   Json score = line("score");
-  score.key("window").value(window).key("logprob").begin('[');
+  score.key("window").value(window);
+  options_.model.tell_cache(model_, llm_.cache(), &score);
+  score.key("logprob").begin('[');
   for (const Score& each : scores) score.value(each.logprob);
   score.end(']');
   if (has_reference()) {

@@ -173,7 +173,7 @@ void kv_store(const KvCodes& codes, int head, const float* x, uint8_t* row) {
   }
   float ordered[kMaxKvHead];
   bool kept[kMaxKvHead];
-  const uint16_t* order = codes.fit.order ? codes.fit.order + int64_t{head} * codes.size : nullptr;
+  const int32_t* order = codes.fit.order ? codes.fit.order + int64_t{head} * codes.size : nullptr;
   for (int i = 0; i < codes.size; ++i) ordered[i] = x[order ? order[i] : i];
   put_outliers(codes, head, ordered, kept, row + codes.outliers_at);
   uint8_t* planes = row + codes.planes_at;

@@ -34,7 +34,7 @@ struct KvFit {
   const uint16_t* scales = nullptr;    // fp16 [heads][D] in stored order, of by_channel
   const uint16_t* offsets = nullptr;   // the same
   const uint16_t* codebook = nullptr;  // fp16 [2^bits], ascending, of kCodebook
-  const uint16_t* order = nullptr;     // [heads][D], stored channel i is channel order[i]
+  const int32_t* order = nullptr;      // [heads][D], stored channel i is channel order[i]
 };
 
 // The codes of some bits: level of each, and the middles between neighbours.

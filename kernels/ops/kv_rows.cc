@@ -1,7 +1,7 @@
 // Rows from standard input through the codes of keys and values and back to standard output: for the test against quantizers/kv_codes.py.
 //
 // In: 10 int32: grid, by channel, bits, group, wide, outliers, ordered, heads, positions, D; then of what the format uses, in this order,
-// fp16 scales and offsets [heads][D], fp16 codebook [2^bits], u16 order [heads][D]; then float32 [heads][positions][D].
+// fp16 scales and offsets [heads][D], fp16 codebook [2^bits], int32 order [heads][D]; then float32 [heads][positions][D].
 // Out: int32 row bytes, then float32 [heads][positions][D].
 #include <stdio.h>
 
@@ -33,7 +33,7 @@ int main() {
   const size_t channels = static_cast<size_t>(heads) * static_cast<size_t>(size);
   const std::vector<uint16_t> scales = take<uint16_t>(format.by_channel ? channels : 0), offsets = take<uint16_t>(scales.size());
   const std::vector<uint16_t> codebook = take<uint16_t>(format.grid == KvGrid::kCodebook ? size_t{1} << format.bits : 0);
-  const std::vector<uint16_t> order = take<uint16_t>(format.ordered ? channels : 0);
+  const std::vector<int32_t> order = take<int32_t>(format.ordered ? channels : 0);
   const KvFit fit = {scales.data(), offsets.data(), codebook.empty() ? nullptr : codebook.data(), order.empty() ? nullptr : order.data()};
   static KvCodes codes;
   kv_codes(format, fit, size, &codes);

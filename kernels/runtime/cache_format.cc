@@ -70,18 +70,17 @@ Error halves(const Gguf& file, const std::string& name, uint64_t count, size_t* 
   return {};
 }
 
-// u16 in I8: ggml has no type for it.
-Error order(const Gguf& file, const std::string& name, int heads, int head_size, size_t* taken, const uint16_t** out) {
+Error order(const Gguf& file, const std::string& name, int heads, int head_size, size_t* taken, const int32_t** out) {
   const uint8_t* bytes = nullptr;
-  if (Error failed = file.tensor(name, TensorType::kI8, uint64_t(heads) * uint64_t(head_size) * 2, &bytes)) return failed;
-  *out = reinterpret_cast<const uint16_t*>(bytes);
+  if (Error failed = file.tensor(name, TensorType::kI32, uint64_t(heads) * uint64_t(head_size), &bytes)) return failed;
+  *out = reinterpret_cast<const int32_t*>(bytes);
   ++*taken;
   for (int head = 0; head < heads; ++head) {
     std::vector<bool> seen(static_cast<size_t>(head_size));
     for (int i = 0; i < head_size; ++i) {
-      const uint16_t channel = (*out)[head * head_size + i];
-      if (channel >= head_size || seen[channel]) return error(ErrorCode::kModel, "%s: expected every channel of a head once", name.c_str());
-      seen[channel] = true;
+      const int32_t channel = (*out)[head * head_size + i];
+      if (channel < 0 || channel >= head_size || seen[static_cast<size_t>(channel)]) return error(ErrorCode::kModel, "%s: expected every channel of a head once", name.c_str());
+      seen[static_cast<size_t>(channel)] = true;
     }
   }
   return {};

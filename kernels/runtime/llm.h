@@ -33,6 +33,7 @@ class Llm {
 
   size_t logits_stride() const { return logits_stride_; }
   int batch() const { return batch_; }
+  int threads() const { return pool_->size(); }
   const KvCache& cache() const { return cache_; }
 
  private:

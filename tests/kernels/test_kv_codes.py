@@ -55,7 +55,7 @@ def device_rows(command: list[str], x: torch.Tensor, codes: Codes | None, found:
         else [GRIDS.index(codes.grid), codes.axis == "channel", codes.bits, codes.group, codes.wide_channels(size),
               codes.outliers, codes.ordered]
     )  # fmt: skip
-    order = None if found.order is None else found.order.to(torch.int16)
+    order = None if found.order is None else found.order.int()
     parts = (found.scales, found.offsets, found.codebook, order)
     data = struct.pack("10i", *described, HEADS, POSITIONS, size)
     data += b"".join(part.numpy().tobytes() for part in parts if part is not None)
