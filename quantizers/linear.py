@@ -224,6 +224,15 @@ def weight_count(linear: Stored) -> int:
     return linear.numel() if isinstance(linear, Tensor) else linear.codes.numel()
 
 
+def stored_bias(linear: Stored, bias: Tensor | None) -> Tensor | None:
+    """What is added to the product, fp32 [N], for a linear that adds `bias`: what a zero point adds is taken back."""
+    if not isinstance(linear, QuantizedLinear) or not linear.inputs.zero:
+        return bias
+    assert linear.inputs.scale is not None
+    extra = linear.inputs.zero * linear.inputs.scale * _row_sums(linear)
+    return -extra if bias is None else bias - extra
+
+
 def stored_bits(linear: Stored) -> int:
     """All bits that the linear takes in a file, padding apart: codes, scales, zeros, indices, outliers."""
     if isinstance(linear, Tensor):
@@ -253,6 +262,15 @@ def hadamard_transform(x: Tensor, size: int) -> Tensor:
         width *= 2
     rotated: Tensor = (y / size**0.5).view(x.shape)
     return rotated
+
+
+def _row_sums(linear: QuantizedLinear) -> Tensor:
+    """fp32 [N]: the sums of the weights that multiply codes."""
+    sums = [weight_of(piece).sum(1) for piece in linear.pieces]
+    if not linear.by_rows:
+        return torch.stack(sums).sum(0)
+    assert linear.rows is not None
+    return torch.cat(sums)[linear.rows.argsort()]
 
 
 def _pieces(row: Tensor, linear: QuantizedLinear) -> Tensor:

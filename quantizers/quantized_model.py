@@ -13,16 +13,17 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
-from quantizers.attention import simulate_attention
+from quantizers.attention import ORDINARY, Attention, simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.observe import Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
 from quantizers.kv_cache import FP16_CACHE, Cache, attach
-from quantizers.linear import Stored, stored_bits, weight_count, weight_of
+from quantizers.linear import Stored, stored_bias, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
+from quantizers.pruning import simulate_pruning
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
 from quantizers.simulate import SimulatedLinear
@@ -45,6 +46,7 @@ class QuantizedModel:
     recipe: Recipe
     source: LoadedModel
     cache: Cache = FP16_CACHE
+    attention: Attention = ORDINARY
 
     def as_torch(self) -> Any:
         """A transformers model (float32) whose linears compute as the device does, and whose cache is the device's.
@@ -59,16 +61,30 @@ class QuantizedModel:
         for name, tensor in self.tensors.items():
             owner, _, what = name.rpartition(".")
             if name in layers:
-                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name)))
+                grid = self.attention.grids.get(name)
+                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name), grid))
             elif what != "bias":
                 model.get_parameter(f"{name}.weight").data.copy_(_tensor(tensor))
             elif owner not in layers:
                 model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
-        simulate_attention(model)
+        simulate_attention(model, self.attention, self._value_grids)
         attach(model, self.cache)
+        if self.attention.prune:
+            model.pruning = simulate_pruning(model, self.attention.prune)
         return model
+
+    @property
+    def _value_grids(self) -> dict[int, Tensor]:
+        """Steps of values by block."""
+        family = family_of(self.source.model)
+        located = {name: family.split(name) for name in self.attention.grids}
+        return {
+            index: self.attention.grids[name]
+            for name, (index, inner) in located.items()
+            if family.linears[inner] == "attn_v"
+        }
 
     @property
     def bits_per_weight(self) -> float:
@@ -110,7 +126,9 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded, work.cache)
+    _check_attention(work)
+    tensors = {**unrounded(work.model, set(rounded)), **rounded}
+    return QuantizedModel(tensors, work.plan, recipe, loaded, work.cache, work.attention)
 
 
 def prepare(
@@ -140,7 +158,7 @@ def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None)
 
 
 def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -> dict[str, Stored]:
-    """Runs a recipe on one transformer block, whose linears then hold the rounded weights."""
+    """Runs a recipe on one transformer block, whose linears then hold the rounded weights; also gives their biases."""
     for block in recipe.blocks:
         block.enter(view)
     rounded: dict[str, Stored] = {}
@@ -149,6 +167,9 @@ def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -
             report.next(task.name)
         rounded[task.name] = run_task(recipe.blocks, task)
         _hold(view.linear(task.inner), weight_of(rounded[task.name]), task.bias)
+        bias = stored_bias(rounded[task.name], task.bias)
+        if bias is not None:
+            rounded[f"{task.name}.bias"] = bias
     for block in recipe.blocks:
         block.leave(view)
     return rounded
@@ -183,6 +204,8 @@ def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
         block.linear(task)
     if task.stored is None:
         raise RecipeError(f"no block of the recipe rounds {task.name}: add one, such as `nearest` or `gptq`")
+    for block in steps:
+        block.rounded(task)
     return task.stored
 
 
@@ -191,6 +214,11 @@ def check_plan(plan: Plan, known: Mapping[str, object]) -> None:
     for name in plan.layers:
         if name not in known:
             raise PlanError(f"plan: the model has no linear {name!r}; nearest: {nearest(name, known)}")
+
+
+def _check_attention(work: Work) -> None:
+    if (work.attention.log2 or work.attention.prune) and work.cache is not FP16_CACHE:
+        raise RecipeError("log2-softmax and prune-tokens work on fp16 keys and values: leave the blocks for caches out")
 
 
 def silent(_done: int, _total: int, _what: str) -> None:

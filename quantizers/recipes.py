@@ -26,7 +26,9 @@ from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.log2 import Log2
 from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
@@ -34,6 +36,10 @@ from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.spqr import Spqr
+from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.tokens import Tokens
+from quantizers.blocks.trip import Trip
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -50,14 +56,21 @@ AnyBlock = Annotated[
     | Gwq
     | Hqq
     | KvCache
+    | Log2
     | MixLlm
     | Nearest
     | OnlineHadamard
+    | Quik
     | Rank
     | Rotate
     | Slim
     | Smooth
-    | Spike,
+    | Spike
+    | Spqr
+    | Static
+    | StaticHeads
+    | Tokens
+    | Trip,
     Field(discriminator="block"),
 ]
 # fmt: on
@@ -155,6 +168,11 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
+def _agile(name: str, *targets: Target) -> Recipe:
+    blocks = (Trip(), Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
+    return _recipe(name, "Shen et al. 2023, arXiv:2312.05693", *blocks, targets=targets)
+
+
 def _target(match: str, scheme: str) -> Target:
     return Target(match=match, scheme=scheme)
 
@@ -183,7 +201,24 @@ RECIPES = {
         _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
+        _recipe("spqr", "Dettmers et al. 2023, arXiv:2306.03078", Spqr(), scheme="w3a8g32"),
+        _recipe(
+            "quik",
+            "Ashkboos et al. 2023, arXiv:2310.09259",
+            Quik(),
+            scheme="w4a4",
+            targets=(Target(match="*.ffn_down", scheme="w8a8"),),
+        ),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _agile("agile-quant"),
+        _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
+        _recipe(
+            "whitepaper",
+            "Krishnamoorthi 2018, arXiv:1806.08342",
+            Nearest(),
+            Static(observer="percentile", symmetric=False),
+            scheme="w8a8",
+        ),
         _recipe("slim-llm", "Huang et al. 2024, arXiv:2405.14917", Slim(), scheme="w3a8g128"),
         _recipe("mixllm", "Zheng et al. 2024, arXiv:2412.14590", MixLlm(), scheme="w4a8ag128"),
         _recipe("gwq", "Shao et al. 2024, arXiv:2411.00850", Gwq()),

@@ -16,7 +16,7 @@ from quantizers.blocks import observe
 from quantizers.blocks.base import Task, View
 from quantizers.errors import QuantizerError, nearest
 from quantizers.families import Family, family_of
-from quantizers.linear import Stored
+from quantizers.linear import Stored, stored_bias
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.passes import FullPass, block_inputs, replaced
 from quantizers.quantized_model import Progress, block_tasks, run_task, silent, transformed
@@ -168,7 +168,7 @@ class _Probe(nn.Module):
 
     def __init__(self, stored: Stored, bias: Tensor | None, outputs: list[Tensor]) -> None:
         super().__init__()
-        self.linear, self.outputs = SimulatedLinear(stored, bias), iter(outputs)
+        self.linear, self.outputs = SimulatedLinear(stored, stored_bias(stored, bias)), iter(outputs)
         self.squares, self.count = 0.0, 0
 
     def forward(self, x: Tensor) -> Tensor:

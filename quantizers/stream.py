@@ -64,7 +64,9 @@ def stream(
     checkpoint = Checkpoint(replace(opened, model=work.model))
     finished = Partial(folder, _made_from(opened, work, recipe))
     _quantize_blocks(work, recipe, checkpoint, finished, progress or silent)
-    return QuantizedModel(PartialTensors(finished, _outside(work, checkpoint)), work.plan, recipe, opened, work.cache)
+    return QuantizedModel(
+        PartialTensors(finished, _outside(work, checkpoint)), work.plan, recipe, opened, work.cache, work.attention
+    )
 
 
 def check_streams(recipe: Recipe) -> None:

@@ -1,18 +1,20 @@
 """What the blocks of a recipe are, and what they work on.
 
 A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
-(`enter`), at every linear (`linear`), and when a transformer block is done (`leave`). Transformer blocks are processed
-in order, each seeing what the quantized ones before it give, so that nothing but one of them need be in memory.
+(`enter`), at every linear (`linear`, and `rounded` once it has codes), and when a transformer block is done (`leave`).
+Transformer blocks are processed in order, each seeing what the quantized ones before it give, so that nothing but one
+of them need be in memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from quantizers.attention import ORDINARY, Attention
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
@@ -39,6 +41,9 @@ class Block(BaseModel):
     def linear(self, task: "Task") -> None:
         """Prepare the inputs of a linear, round it, or correct what rounding did."""
 
+    def rounded(self, task: "Task") -> None:
+        """After all blocks have had their `linear`: what depends on the codes, such as static activations' bias."""
+
     def leave(self, view: "View") -> None:
         """After the linears of a transformer block hold their rounded weights."""
 
@@ -57,6 +62,7 @@ class Work:
     plan: Plan
     calibration: Tensor | None = None
     seed: int = 0
+    attention: Attention = ORDINARY
     cache: Cache = FP16_CACHE
     salient_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
@@ -150,3 +156,10 @@ class Task:
         self.inputs = Inputs(hadamard=size)
         self.weight = hadamard_transform(self.weight, size)
         self.seen = self.seen and self.seen.rotated(size)
+
+    def reorder(self, order: Tensor) -> None:
+        """Column i of the weight, and of what was seen, is from now on what column order[i] was."""
+        before = self.inputs.order
+        self.inputs = replace(self.inputs, order=order if before is None else before[order])
+        self.weight = self.weight[:, order]
+        self.seen = self.seen and self.seen.reordered(order)

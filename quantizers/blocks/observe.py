@@ -51,6 +51,12 @@ class Seen:
             moments = hadamard_transform(hadamard_transform(moments, size).T, size)
         return Seen(rows, rows.abs().amax(0), rows.amin(0), rows.amax(0), mean, moments)
 
+    def reordered(self, order: Tensor) -> "Seen":
+        """Of the same inputs in another order."""
+        absmax, low, high, mean = (each[order] for each in (self.absmax, self.low, self.high, self.mean))
+        moments = None if self.moments is None else self.moments[order][:, order]
+        return Seen(self.rows[:, order], absmax, low, high, mean, moments)
+
 
 class _EntryReached(Exception):
     """The first block was reached; nothing behind it needs to run."""
