@@ -12,6 +12,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.blocks.kv import KvCache
 from quantizers.blocks.round import Nearest
+from quantizers.evaluate import full_logprobs
 from quantizers.evaluate import score as host_score
 from quantizers.export import verify_roundtrip, write_gguf, write_tokens
 from quantizers.kv_cache import FP16_CACHE, Cache
@@ -92,6 +93,25 @@ def test_every_cache_agrees_with_the_simulation(agent: Any, tmp_path: Path, name
 @pytest.mark.parametrize("name", ["kvquant", "wkvquant", "vidkv"])
 def test_on_arm_as_well(arm_agent: Any, tmp_path: Path, name: str, cpu: str) -> None:
     check_agreement(arm_agent(cpu), tmp_path, quantized_cache(llama(8), cache_of(name)))
+
+
+@pytest.mark.parametrize("name", ["kvquant", "wkvquant", "k-sort"])
+def test_every_family_keeps_coded_keys_and_values(
+    device_logprobs: Any, family_model: LoadedModel, family_tokens: torch.Tensor, name: str
+) -> None:
+    """With rotation, learned positions or ALiBi, norms of heads, and q, k and v from one linear."""
+    recipe = Recipe(name="cache", source="a test", blocks=(Nearest(), cache_of(name)), scheme="fp16")
+    quantized = quantize(family_model, recipe, Plan(FP16), family_tokens)
+    text = torch.randint(0, 511, (WINDOW,), generator=torch.Generator().manual_seed(11))
+    found, expected = device_logprobs(quantized, text, WINDOW), full_logprobs(quantized, text, WINDOW)
+    assert np.abs(found[0] - expected[0]).max() < 1e-3, "before anything can lie near a tie"
+    noise, cost = kl(expected, found), kl(full_logprobs(family_model, text, WINDOW), expected)
+    print(f"KL of the device from the host {noise:.2g}, of the host from the full model {cost:.2g}")
+    assert noise < 0.05 * cost
+
+
+def kl(reference: Any, logprobs: Any) -> float:
+    return float((np.exp(reference) * (reference - logprobs)).sum(1).mean())
 
 
 def test_everything_at_once(agent: Any, tmp_path: Path) -> None:
