@@ -10,9 +10,11 @@
 
 namespace ops_baseline {
 #include "ops/elementwise.inc"
+#include "ops/hadamard.inc"
 #include "ops/quantize.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
+#include "ops/side.inc"
 #include "ops/silu.inc"
 #include "ops/softmax.inc"
 #include "ops/attention.inc"

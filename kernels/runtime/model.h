@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "runtime/error.h"
-#include "runtime/linear.h"
+#include "runtime/general_linear.h"
 
 struct Layer {
   const float* attention_norm;  // [C]
@@ -34,6 +34,7 @@ struct Model {
   const float* final_norm = nullptr;    // [C]
   Linear head;                          // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
+  GeneralLinears general;  // those of the linears that are more than one matrix
 
   // Reads and checks the bytes of a model file, which must outlive the model and be aligned to 64 bytes. They may be hostile.
   Error parse(const uint8_t* data, size_t size);

@@ -364,7 +364,7 @@ HOSTILE: dict[str, tuple[Callable[[File], File], str]] = {
                                         "'blk.0.attn_q.weight' is missing"),
     "schemes as numbers": (with_key("bench.linear.schemes", ARRAY, (U32, [4])), "expected an array of type 8"),
     "a missing tensor": (renamed("blk.0.ffn_up.weight", "blk.0.ffn_upp.weight"), "'blk.0.ffn_up.weight' is missing"),
-    "a bias": (lambda f: replace(f, tensors={**f.tensors, "blk.0.attn_q.bias": Tensor((8,), TENSOR_F32, bytes(32))}),
+    "a bias of nothing": (lambda f: replace(f, tensors={**f.tensors, "blk.0.ffn_q.bias": Tensor((8,), TENSOR_F32, bytes(32))}),
                "would be ignored"),
     "a transposed matrix": (with_tensor("token_embd.weight", shape=(16, 8)), "F16 [16, 8], expected F16 [8, 16]"),
     "fp32 where fp16 belongs": (with_tensor("blk.0.attn_k.weight", type=0, data=bytes(128)), "F32 [8, 4], expected"),
