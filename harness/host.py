@@ -59,15 +59,19 @@ class SensitivityRow:
 
 
 class Host:
-    """One model and one recipe of a suite. Loading checks the model: raises ModelError before anything is deployed."""
+    """One model and one recipe of a suite. Loading checks the model: raises ModelError before anything is deployed.
 
-    def __init__(self, suite: Suite, home: Path | None = None) -> None:
+    streams: the weights stay on disk, and the model can only be `streamed`.
+    """
+
+    def __init__(self, suite: Suite, home: Path | None = None, streams: bool = False) -> None:
         from quantizers import models, recipes
 
         self.suite = suite
         self.recipe: Recipe = recipes.find(suite.recipes[0])
         name = suite.models[0]
-        self.loaded: LoadedModel = models.load(models.DEFAULT_MODEL if name == SHIPPED else name)
+        load = models.open_unloaded if streams else models.load
+        self.loaded: LoadedModel = load(models.DEFAULT_MODEL if name == SHIPPED else name)
         self._home = home or bench_home()
 
     @property
@@ -103,8 +107,11 @@ class Host:
         return Text(*files, windows=len(tokens) // self.window)
 
     def sensitivity(self, advance: Advance) -> list[SensitivityRow]:
-        """Every layer under every candidate scheme, on calibration text that the recipe does not look at."""
-        from quantizers.sensitivity import measure
+        """Every layer under every candidate scheme, on calibration text that the recipe does not look at.
+
+        By the metric that the recipe names, or else by the KL of what it makes.
+        """
+        from quantizers.sensitivity import measure, scored
 
         calibration, tokens = self._calibration
         digests = _digest(calibration), _digest(tokens)
@@ -112,7 +119,10 @@ class Host:
         path = folder / "sensitivity.json"
         if not path.exists():
             schemes = [Scheme.parse(word) for word in self.suite.candidates]
-            rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe, calibration=calibration)
+            if self.recipe.metric is None:
+                rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe, calibration=calibration)
+            else:
+                rows = scored(self.loaded, self.recipe.metric, schemes, self.recipe, calibration, advance)
             found = [SensitivityRow(row.layer, str(row.scheme), row.kl, row.mse) for row in rows]
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps([asdict(row) for row in found]), encoding="utf-8")
@@ -143,9 +153,17 @@ class Host:
         """The model of a plan in memory; layers that it does not name follow the recipe's targets."""
         from quantizers.quantized_model import quantize
 
-        calibration, _ = self._calibration
-        needed = calibration if "calibration" in self.recipe.needs else None
-        return quantize(self.loaded, self.recipe, plan, needed, advance)
+        return quantize(self.loaded, self.recipe, plan, self._needed, advance)
+
+    def streamed(self, plan: Plan, folder: Path, advance: Advance) -> "QuantizedModel":
+        """The same with one transformer block in memory; what is finished lies in the folder."""
+        from quantizers.stream import stream
+
+        return stream(self.loaded, self.recipe, plan, self._needed, folder, advance)
+
+    @property
+    def _needed(self) -> "Tensor | None":
+        return self._calibration[0] if "calibration" in self.recipe.needs else None
 
     def uniform(self, scheme: str) -> Plan:
         return Plan(Scheme.parse(scheme))

@@ -10,10 +10,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from quantizers.families import family_of
-from quantizers.linear import stored_bits
+from quantizers.linear import stored_bits, weight_count
 from quantizers.models import linears
 from quantizers.plan import OUTPUT
-from quantizers.primitives import QuantizedWeight
 from quantizers.quantized_model import QuantizedModel
 
 BIAS_BITS = 32
@@ -56,5 +55,4 @@ def total(sizes: Iterable[StoredSize]) -> StoredSize:
 
 def _size(quantized: QuantizedModel, name: str, had_bias: bool) -> StoredSize:
     stored, bias = quantized.tensors[name], None if had_bias else quantized.bias_of(name)
-    rows, columns = stored.codes.shape if isinstance(stored, QuantizedWeight) else stored.shape
-    return StoredSize(rows * columns, stored_bits(stored) + (0 if bias is None else BIAS_BITS * len(bias)))
+    return StoredSize(weight_count(stored), stored_bits(stored) + (0 if bias is None else BIAS_BITS * len(bias)))

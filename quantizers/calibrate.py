@@ -4,6 +4,7 @@ calibration = windows(tokens_of(loaded, default_text("calibration")), window=128
 """
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,6 +43,23 @@ def sampled_windows(tokens: Tensor, window: int, count: int, seed: int) -> Tenso
         raise QuantizerError(f"the text has {len(whole)} windows of {window} tokens: {count} were asked for")
     drawn = torch.randperm(len(whole), generator=torch.Generator().manual_seed(seed))[:count]
     return whole[drawn.sort().values]
+
+
+@torch.no_grad()
+def synthetic(model: Any, window: int, count: int, seed: int = 0, temperature: float = 1.0) -> Tensor:
+    """[count, window]: text that the model writes itself, from a random first token on; no data is needed (OHQ).
+
+    temperature: what logits are divided by before a token is drawn.
+    """
+    random = torch.Generator().manual_seed(seed)
+    tokens = torch.randint(model.config.vocab_size, (count, 1), generator=random)
+    past = None
+    for _ in range(window - 1):
+        answer = model(tokens[:, -1:], past_key_values=past, use_cache=True)
+        past = answer.past_key_values
+        odds = (answer.logits[:, -1] / temperature).softmax(-1)
+        tokens = torch.cat([tokens, torch.multinomial(odds, 1, generator=random)], 1)
+    return tokens
 
 
 def bytes_of(loaded: LoadedModel, tokens: Tensor, window: int) -> int:

@@ -7,7 +7,7 @@ Token perplexity over non-overlapping windows: every window starts with no conte
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -27,16 +27,30 @@ CHUNK_LOGITS = 2**24
 
 @dataclass(frozen=True, eq=False)
 class Score:
-    """Per predicted token [R]: natural log-probability, KL(reference || model) in nats, whether top tokens agree."""
+    """Per predicted token [R]: natural log-probability, KL(reference || model) in nats, whether top tokens agree.
+
+    kept: of a model that drops tokens, whether the token it was predicted from reached the output.
+    """
 
     window: int
     logprob: npt.NDArray[np.float64]
     kl: npt.NDArray[np.float64] | None = None
     same_top: npt.NDArray[np.bool_] | None = None
+    kept: npt.NDArray[np.bool_] | None = None
 
     @property
     def perplexity(self) -> float:
+        """Of all tokens: a dropped one is judged by the hidden state that it had."""
         return float(np.exp(-self.logprob.mean()))
+
+    @property
+    def perplexity_kept(self) -> float | None:
+        """Of those predicted from tokens that were kept, as systems that drop tokens report it."""
+        return None if self.kept is None else float(np.exp(-self.logprob[self.kept].mean()))
+
+    @property
+    def kept_rate(self) -> float | None:
+        return None if self.kept is None else float(self.kept.mean())
 
     @property
     def kl_mean(self) -> float | None:
@@ -58,15 +72,14 @@ def score(scored: LoadedModel | QuantizedModel, tokens: Tensor, window: int, ref
     if reference is not None and len(reference) != len(targets):
         raise QuantizerError(f"the reference has {len(reference)} rows, but {len(cut)} windows make {len(targets)}")
     parts, first = [], 0
-    for logprobs in _chunks(scored, cut):
+    for logprobs, kept in _chunks(scored, cut):
         last = first + len(logprobs)
         expected = None if reference is None else torch.from_numpy(np.array(reference[first:last]))
-        parts.append(_compare(logprobs, targets[first:last], expected))
+        parts.append((*_compare(logprobs, targets[first:last], expected), kept))
         first = last
-    logprob, kl, same = (torch.cat(column) for column in zip(*parts, strict=True))
-    if reference is None:
-        return Score(window, logprob.numpy())
-    return Score(window, logprob.numpy(), kl.numpy(), same.numpy())
+    logprob, kl, same, left = (torch.cat(column).numpy() for column in zip(*parts, strict=True))
+    whole = Score(window, logprob, kept=left if len(left) else None)
+    return whole if reference is None else replace(whole, kl=kl, same_top=same)
 
 
 def full_logprobs(scored: LoadedModel | QuantizedModel, tokens: Tensor, window: int) -> Rows:
@@ -76,7 +89,7 @@ def full_logprobs(scored: LoadedModel | QuantizedModel, tokens: Tensor, window: 
 
 def logprob_rows(scored: LoadedModel | QuantizedModel, tokens: Tensor, window: int) -> Iterator[Rows]:
     """The same in parts, for export.write_reference."""
-    for part in _chunks(scored, _checked(scored, tokens, window)):
+    for part, _ in _chunks(scored, _checked(scored, tokens, window)):
         yield part.float().numpy()
 
 
@@ -101,13 +114,14 @@ def _source(scored: LoadedModel | QuantizedModel) -> LoadedModel:
 
 
 @torch.no_grad()
-def _chunks(scored: LoadedModel | QuantizedModel, cut: Tensor) -> Iterator[Tensor]:
-    """float64 log-probabilities [rows, V], some windows at a time."""
+def _chunks(scored: LoadedModel | QuantizedModel, cut: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """float64 log-probabilities [rows, V] of some windows, and which rows are of kept tokens (empty: no word of it)."""
     model: Any = scored.as_torch() if isinstance(scored, QuantizedModel) else scored.model
     size = max(1, CHUNK_LOGITS // (cut.shape[1] * model.config.vocab_size))
     for first in range(0, len(cut), size):
-        logits = model(cut[first : first + size], use_cache=False).logits[:, :-1]
-        yield logits.flatten(0, 1).double().log_softmax(-1)
+        logits = model(cut[first : first + size, :-1], use_cache=False).logits
+        kept = model.pruning.alive.flatten() if hasattr(model, "pruning") else torch.ones(0, dtype=torch.bool)
+        yield logits.flatten(0, 1).double().log_softmax(-1), kept
 
 
 def _compare(logprobs: Tensor, targets: Tensor, reference: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:

@@ -44,6 +44,11 @@ class Inputs:
         row = hadamard_transform(x.float(), self.hadamard)
         return row if self.order is None else row[..., self.order]
 
+    def reordered(self, order: Tensor) -> "Inputs":
+        """The same with stored columns in another order (int64 [K]): column i is what column order[i] was."""
+        factors = None if self.factors is None else self.factors[order]
+        return replace(self, order=order if self.order is None else self.order[order], factors=factors)
+
     def undone(self, row: Tensor) -> Tensor:
         """The inverse of `row`, for weights [N, K] in stored columns: what they are to the x of the model."""
         if self.order is not None:
@@ -219,6 +224,15 @@ def weight_count(linear: Stored) -> int:
     return linear.numel() if isinstance(linear, Tensor) else linear.codes.numel()
 
 
+def stored_bias(linear: Stored, bias: Tensor | None) -> Tensor | None:
+    """What is added to the product, fp32 [N], for a linear that adds `bias`: what a zero point adds is taken back."""
+    if not isinstance(linear, QuantizedLinear) or not linear.inputs.zero:
+        return bias
+    assert linear.inputs.scale is not None
+    extra = linear.inputs.zero * linear.inputs.scale * _row_sums(linear)
+    return -extra if bias is None else bias - extra
+
+
 def stored_bits(linear: Stored) -> int:
     """All bits that the linear takes in a file, padding apart: codes, scales, zeros, indices, outliers."""
     if isinstance(linear, Tensor):
@@ -248,6 +262,15 @@ def hadamard_transform(x: Tensor, size: int) -> Tensor:
         width *= 2
     rotated: Tensor = (y / size**0.5).view(x.shape)
     return rotated
+
+
+def _row_sums(linear: QuantizedLinear) -> Tensor:
+    """fp32 [N]: the sums of the weights that multiply codes."""
+    sums = [weight_of(piece).sum(1) for piece in linear.pieces]
+    if not linear.by_rows:
+        return torch.stack(sums).sum(0)
+    assert linear.rows is not None
+    return torch.cat(sums)[linear.rows.argsort()]
 
 
 def _pieces(row: Tensor, linear: QuantizedLinear) -> Tensor:

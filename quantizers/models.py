@@ -65,6 +65,21 @@ def load(path_or_hub_id: str | os.PathLike[str]) -> LoadedModel:
     return LoadedModel(model, tokenizer, folder, _name(str(path_or_hub_id), folder), _sha256(folder))
 
 
+def open_unloaded(path_or_hub_id: str | os.PathLike[str]) -> LoadedModel:
+    """The same, but no parameter has memory yet (torch's meta device): quantizers/checkpoint.py reads them."""
+    folder = _find(str(path_or_hub_id))
+    config = _checked_config(folder)
+    tokenizer = _checked_tokenizer(folder, config)
+    model = _skeleton(folder, config["architectures"][0])
+    return LoadedModel(model, tokenizer, folder, _name(str(path_or_hub_id), folder), _sha256(folder))
+
+
+def resident_bytes(path_or_hub_id: str | os.PathLike[str]) -> int:
+    """What quantizing takes at least where the whole model is in memory: its fp16 files as float32, twice."""
+    files = _find(str(path_or_hub_id)).glob("*.safetensors")
+    return 4 * sum(path.stat().st_size for path in files)
+
+
 def blocks(model: Any) -> list[nn.Module]:
     return list(model.get_submodule(family_of(model).blocks))
 
@@ -216,11 +231,26 @@ def _checked_weights(folder: Path, architecture: str) -> Any:
             )
     with torch.no_grad():
         for name, parameter in model.named_parameters():
-            _round_to_fp16(folder, name, parameter)
+            round_to_fp16(folder, name, parameter)
     return model.eval().requires_grad_(False)
 
 
-def _round_to_fp16(folder: Path, name: str, parameter: Tensor) -> None:
+def _skeleton(folder: Path, architecture: str) -> Any:
+    from transformers import AutoConfig
+
+    config, kind = AutoConfig.from_pretrained(folder, local_files_only=True), _model_class(architecture)
+    build = getattr(kind, "from_config", None) or kind._from_config
+    with torch.device("meta"):
+        model = build(config, dtype=torch.float32)
+    for module in model.modules():
+        if any(buffer.is_meta for buffer in module.buffers(recurse=False)):  # in no file: rotary frequencies
+            module.to_empty(device="cpu", recurse=False)
+            model._init_weights(module)
+    return model.eval().requires_grad_(False)
+
+
+def round_to_fp16(folder: Path, name: str, parameter: Tensor) -> None:
+    """A matrix, in place; raises InvalidModelError for values that are no numbers of fp16."""
     if not parameter.isfinite().all():
         raise InvalidModelError(f"{folder}: tensor {name} has NaN or infinite values")
     if parameter.ndim == 1:  # norms stay float32 on the device

@@ -5,7 +5,7 @@ logits = quantized.as_torch()(tokens).logits
 """
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,16 +13,20 @@ import torch
 from torch import Tensor, nn
 
 from quantizers import primitives
-from quantizers.attention import simulate_attention
+from quantizers.attention import ORDINARY, Attention, simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
+from quantizers.blocks.observe import Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
-from quantizers.linear import Stored, multiply, stored_bits, weight_count, weight_of
+from quantizers.kv_cache import FP16_CACHE, Cache, attach
+from quantizers.linear import Stored, stored_bias, stored_bits, weight_count, weight_of
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.plan import OUTPUT, Plan
+from quantizers.pruning import simulate_pruning
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
+from quantizers.simulate import SimulatedLinear
 
 Progress = Callable[[int, int, str], None]
 """progress(done, total, what)"""
@@ -41,9 +45,11 @@ class QuantizedModel:
     plan: Plan
     recipe: Recipe
     source: LoadedModel
+    cache: Cache = FP16_CACHE
+    attention: Attention = ORDINARY
 
     def as_torch(self) -> Any:
-        """A transformers model (float32) whose linears compute as the device does, with its fp16 keys and values.
+        """A transformers model (float32) whose linears compute as the device does, and whose cache is the device's.
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
@@ -55,15 +61,30 @@ class QuantizedModel:
         for name, tensor in self.tensors.items():
             owner, _, what = name.rpartition(".")
             if name in layers:
-                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name)))
+                grid = self.attention.grids.get(name)
+                model.set_submodule(name, SimulatedLinear(tensor, self.bias_of(name), grid))
             elif what != "bias":
                 model.get_parameter(f"{name}.weight").data.copy_(_tensor(tensor))
             elif owner not in layers:
                 model.get_parameter(name).data.copy_(_tensor(tensor))
         if OUTPUT not in self.tensors:
             model.lm_head = SimulatedLinear(self.tensors[family_of(model).embedding])
-        simulate_attention(model)
+        simulate_attention(model, self.attention, self._value_grids)
+        attach(model, self.cache)
+        if self.attention.prune:
+            model.pruning = simulate_pruning(model, self.attention.prune)
         return model
+
+    @property
+    def _value_grids(self) -> dict[int, Tensor]:
+        """Steps of values by block."""
+        family = family_of(self.source.model)
+        located = {name: family.split(name) for name in self.attention.grids}
+        return {
+            index: self.attention.grids[name]
+            for name, (index, inner) in located.items()
+            if family.linears[inner] == "attn_v"
+        }
 
     @property
     def bits_per_weight(self) -> float:
@@ -75,18 +96,6 @@ class QuantizedModel:
         """fp32 [N], or None when the linear adds nothing."""
         found = self.tensors.get(f"{layer}.bias")
         return None if found is None else _tensor(found)
-
-
-class SimulatedLinear(nn.Module):
-    """A linear with the arithmetic of kernels/FORMAT.md, sections 3 and 7."""
-
-    def __init__(self, stored: Stored, bias: Tensor | None = None) -> None:
-        super().__init__()
-        self.stored, self.bias = stored, bias
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = multiply(x.float(), self.stored)
-        return y if self.bias is None else y + self.bias
 
 
 @torch.no_grad()
@@ -107,7 +116,7 @@ def quantize(
     for block in recipe.blocks:
         block.start(work)
     check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
-    report = _Report(progress or silent, sum(not work.plan.scheme_of(name).is_float for name in linears(work.model)))
+    report = Report.of(work, progress or silent)
     state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
     rounded: dict[str, Stored] = {}
     for index, module in enumerate(blocks(work.model)):
@@ -117,14 +126,16 @@ def quantize(
     report.finish()
     if not work.plan.scheme_of(OUTPUT).is_float:
         rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    return QuantizedModel({**_unrounded(work.model, set(rounded)), **rounded}, work.plan, recipe, loaded)
+    _check_attention(work)
+    tensors = {**unrounded(work.model, set(rounded)), **rounded}
+    return QuantizedModel(tensors, work.plan, recipe, loaded, work.cache, work.attention)
 
 
 def prepare(
     loaded: LoadedModel, recipe: Recipe, plan: Plan | None = None, calibration: Tensor | None = None, seed: int = 0
 ) -> Work:
     """What a recipe works on: a copy of the model, and the plan with the recipe's targets."""
-    if "calibration" in recipe.needs and calibration is None:
+    if "calibration" in recipe.needs and calibration is None and not any(one.writes_text for one in recipe.blocks):
         raise RecipeError(f"recipe {recipe.name} needs calibration tokens")
     family = family_of(loaded.model)
     own = recipe.plan({name: _alias(family, name) for name in linears(loaded.model)}, plan.default if plan else None)
@@ -135,7 +146,8 @@ def prepare(
 @torch.no_grad()
 def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None) -> Work:
     """The model as a recipe makes it before rounding, all of whose linears are to be quantized."""
-    work = prepare(loaded, recipe, Plan(Scheme(8, 8)), calibration)
+    eight = Scheme(8, 8)
+    work = prepare(loaded, recipe, Plan(eight, dict.fromkeys(linears(loaded.model), eight)), calibration)
     for step in recipe.blocks:
         step.start(work)
     state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
@@ -146,36 +158,45 @@ def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None)
     return work
 
 
-def quantize_block(recipe: Recipe, view: View, report: "_Report | None" = None) -> dict[str, Stored]:
-    """Runs a recipe on one transformer block, whose linears then hold the rounded weights."""
+def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -> dict[str, Stored]:
+    """Runs a recipe on one transformer block, whose linears then hold the rounded weights; also gives their biases."""
     for block in recipe.blocks:
         block.enter(view)
-    tasks = block_tasks(recipe, view)
-    for task in tasks:
+    rounded: dict[str, Stored] = {}
+    for task in block_tasks(recipe, view):
         if report is not None:
             report.next(task.name)
-        run_task(recipe.blocks, task)
-        assert task.stored is not None
-        _hold(view.linear(task.inner), weight_of(task.stored), task.bias)
+        rounded[task.name] = run_task(recipe.blocks, task)
+        _hold(view.linear(task.inner), weight_of(rounded[task.name]), task.bias)
+        bias = stored_bias(rounded[task.name], task.bias)
+        if bias is not None:
+            rounded[f"{task.name}.bias"] = bias
     for block in recipe.blocks:
         block.leave(view)
-    return {task.name: task.stored for task in tasks if task.stored is not None}
+    return rounded
 
 
-def block_tasks(recipe: Recipe, view: View) -> list[Task]:
-    """The linears of a transformer block that are to be quantized, with what flows into them."""
+def block_tasks(recipe: Recipe, view: View) -> Iterator[Task]:
+    """The linears of a transformer block that are to be quantized, with what flows into them.
+
+    What flows is seen before the first of them is given; only the weight of the one at hand is copied.
+    """
     plan, inners = view.work.plan, view.work.family.linears
     mine = {inner: plan.scheme_of(view.name(inner)) for inner in inners}
     layers = {inner: view.linear(inner) for inner, scheme in mine.items() if not scheme.is_float}
-    seen = {}
-    if "calibration" in recipe.needs:
-        seen = observe.seen(layers, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
-    return [
-        Task(
-            view.work, view.name(inner), inner, mine[inner], layer.weight.clone(), _copied(layer.bias), seen.get(inner)
-        )
-        for inner, layer in layers.items()
-    ]
+    seen = _seen(recipe, view, layers) if "calibration" in recipe.needs else {}
+    for inner, layer in layers.items():
+        weight, bias = layer.weight.clone(), _copied(layer.bias)
+        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.get(inner))
+
+
+def _seen(recipe: Recipe, view: View, layers: Mapping[str, nn.Linear]) -> dict[str, Seen]:
+    """What flows into linears; those of a stage share it."""
+    stage = view.work.family.stage
+    first = {stage(inner): inner for inner in reversed([*layers])}
+    watched = {inner: layers[inner] for inner in first.values()}
+    seen = observe.seen(watched, view.block, view.inputs, "moments" in recipe.needs, view.token_weights)
+    return {inner: seen[first[stage(inner)]] for inner in layers}
 
 
 def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
@@ -184,6 +205,8 @@ def run_task(steps: tuple[Block, ...], task: Task) -> Stored:
         block.linear(task)
     if task.stored is None:
         raise RecipeError(f"no block of the recipe rounds {task.name}: add one, such as `nearest` or `gptq`")
+    for block in steps:
+        block.rounded(task)
     return task.stored
 
 
@@ -194,15 +217,24 @@ def check_plan(plan: Plan, known: Mapping[str, object]) -> None:
             raise PlanError(f"plan: the model has no linear {name!r}; nearest: {nearest(name, known)}")
 
 
+def _check_attention(work: Work) -> None:
+    if (work.attention.log2 or work.attention.prune) and work.cache is not FP16_CACHE:
+        raise RecipeError("log2-softmax and prune-tokens work on fp16 keys and values: leave the blocks for caches out")
+
+
 def silent(_done: int, _total: int, _what: str) -> None:
     pass
 
 
-class _Report:
+class Report:
     """Counts linears for a progress bar."""
 
     def __init__(self, progress: Progress, total: int) -> None:
         self.progress, self.total, self.done = progress, total, 0
+
+    @classmethod
+    def of(cls, work: Work, progress: Progress) -> "Report":
+        return cls(progress, sum(not work.plan.scheme_of(name).is_float for name in linears(work.model)))
 
     def next(self, name: str) -> None:
         self.progress(self.done, self.total, name)
@@ -232,9 +264,9 @@ def _tensor(stored: Stored) -> Tensor:
     return stored
 
 
-def _unrounded(model: Any, rounded: set[str]) -> dict[str, Tensor]:
-    """Matrices as fp16, norms and biases as fp32; a tied output is not listed twice."""
-    rest = {name.removesuffix(".weight"): tensor.detach() for name, tensor in model.named_parameters()}
+def unrounded(module: Any, rounded: set[str], prefix: str = "") -> dict[str, Tensor]:
+    """Matrices as fp16, norms and biases as fp32, by prefix and name; a tied output is not listed twice."""
+    rest = {prefix + name.removesuffix(".weight"): tensor.detach() for name, tensor in module.named_parameters()}
     return {
         name: (tensor.half() if tensor.ndim > 1 else tensor.float()).clone()
         for name, tensor in rest.items()

@@ -12,24 +12,92 @@ targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from quantizers.blocks.activation_rule import ActivationRule
+from quantizers.blocks.allocate import Allocate
 from quantizers.blocks.base import Block
+from quantizers.blocks.clip import Clip
+from quantizers.blocks.codebook import DintGptq
+from quantizers.blocks.compensate import BiasCorrection
+from quantizers.blocks.equalize import Equalize
+from quantizers.blocks.finequant import FineQuant
+from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.hqq import Hqq
+from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
+from quantizers.blocks.log2 import Log2
+from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
+from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.percentile import PercentileSmooth
+from quantizers.blocks.quantease import QuantEase
+from quantizers.blocks.quik import Quik
+from quantizers.blocks.rank import Rank
+from quantizers.blocks.ridge import Ridge
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
+from quantizers.blocks.search import AqasScale, AwqScale
+from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.smooth_attention import SmoothAttention
+from quantizers.blocks.spike import Spike
+from quantizers.blocks.spqr import Spqr
+from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.synthetic import Synthetic
+from quantizers.blocks.token_weights import TokenWeights
+from quantizers.blocks.tokens import Tokens
+from quantizers.blocks.trip import Trip
+from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
+# fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
-    Gptq | Nearest | OnlineHadamard | Rotate | Smooth,
+    ActivationRule
+    | Allocate
+    | AqasScale
+    | AwqScale
+    | BiasCorrection
+    | Clip
+    | DintGptq
+    | Equalize
+    | FineQuant
+    | Gptq
+    | Gwq
+    | Hqq
+    | KvCache
+    | Log2
+    | LogarithmicSmooth
+    | MixLlm
+    | Nearest
+    | OnlineHadamard
+    | PercentileSmooth
+    | QuantEase
+    | Quik
+    | Rank
+    | Ridge
+    | Rotate
+    | Slim
+    | Smooth
+    | SmoothAttention
+    | Spike
+    | Spqr
+    | Static
+    | StaticHeads
+    | StaticWithinRange
+    | Synthetic
+    | Tokens
+    | TokenWeights
+    | Trip
+    | TwoLevel
+    | TwoLevelGptq,
     Field(discriminator="block"),
 ]
+# fmt: on
 """Every block that a recipe may name."""
 _BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
 
@@ -73,6 +141,11 @@ class Recipe(BaseModel):
     def needs(self) -> frozenset[str]:
         """What its blocks need: of `calibration`, `moments`, `gradients`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def metric(self) -> str | None:
+        """What its own allocation weighs against cost: a name in metrics.METRICS."""
+        return next((block.metric for block in self.blocks if isinstance(block, Allocate)), None)
 
     @property
     def params(self) -> str:
@@ -124,13 +197,98 @@ def _recipe(name: str, source: str, *blocks: Block, **others: object) -> Recipe:
     return Recipe(name=name, source=source, blocks=blocks, **others)  # type: ignore[arg-type]
 
 
+def _agile(name: str, *targets: Target) -> Recipe:
+    blocks = (Trip(), Gptq(act_order=True), StaticHeads(), Log2(), Tokens())
+    return _recipe(name, "Shen et al. 2023, arXiv:2312.05693", *blocks, targets=targets)
+
+
+def _target(match: str, scheme: str) -> Target:
+    return Target(match=match, scheme=scheme)
+
+
+LAYER_WISE = "Dumitru et al. 2024, arXiv:2406.17415"
+QUARTER: Any = {"bits": (2, 4), "shares": (0.25, 0.75), "whole_blocks": True}
+"""The paper's models stay near full precision until a quarter or half of the blocks have 2 bits."""
+CPTQUANT = "Nanda et al. 2024, arXiv:2412.03599; the widths are ours"
+THIRDS: Any = {"bits": (3, 4, 5), "shares": (1 / 3, 1 / 3, 1 / 3)}
+FLEXQ = "Zhang et al. 2025, arXiv:2508.04405"
+
 RECIPES = {
     recipe.name: recipe
     for recipe in (
         _recipe("rtn", "round to nearest: the baseline of every paper", Nearest()),
+        _recipe(
+            "hqq",
+            "Badri and Shaji 2023, Half-Quadratic Quantization of Large Machine Learning Models",
+            Hqq(),
+            scheme="w4a8g64",
+        ),
         _recipe("gptq", "Frantar et al. 2023, arXiv:2210.17323", Gptq()),
+        _recipe("kv8", "int8 keys and values, a scale per token and head", Nearest(), KV8, scheme="w8a8"),
+        _recipe("kv4", "Lin et al. 2024 (QServe), arXiv:2405.04532: its 4-bit cache", Nearest(), KV4, scheme="w8a8"),
+        _recipe("kvquant", "Hooper et al. 2024, arXiv:2401.18079", Nearest(), KVQUANT, scheme="fp16"),
+        _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
+        _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
+        _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
+        _recipe("spqr", "Dettmers et al. 2023, arXiv:2306.03078", Spqr(), scheme="w3a8g32"),
+        _recipe(
+            "quik",
+            "Ashkboos et al. 2023, arXiv:2310.09259",
+            Quik(),
+            scheme="w4a4",
+            targets=(Target(match="*.ffn_down", scheme="w8a8"),),
+        ),
+        _recipe("quantease", "Behdin et al. 2023, arXiv:2309.01885", QuantEase(), scheme="w3a8g128"),
+        _recipe("quantease-outliers", "the same with a sparse part", QuantEase(outliers=0.01), scheme="w3a8g128"),
+        _recipe(
+            "rsq",
+            "Sung et al. 2025, arXiv:2503.01820",
+            Rotate(),
+            OnlineHadamard(),
+            TokenWeights(),
+            Gptq(),
+            scheme="w3a8g128",
+        ),
+        _recipe("erq", "Zhong et al. 2024, arXiv:2407.06794", Ridge(), Gptq(), scheme="w4a4"),
+        _recipe("finequant", "Kim et al. 2023, arXiv:2308.09723", FineQuant(), Nearest(), scheme="w4a8"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
+        _agile("agile-quant"),
+        _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
+        _recipe(
+            "whitepaper",
+            "Krishnamoorthi 2018, arXiv:1806.08342",
+            Nearest(),
+            Static(observer="percentile", symmetric=False),
+            scheme="w8a8",
+        ),
+        _recipe("slim-llm", "Huang et al. 2024, arXiv:2405.14917", Slim(), scheme="w3a8g128"),
+        _recipe("mixllm", "Zheng et al. 2024, arXiv:2412.14590", MixLlm(), scheme="w4a8ag128"),
+        _recipe("gwq", "Shao et al. 2024, arXiv:2411.00850", Gwq()),
+        _recipe("layer-wise-lim", LAYER_WISE, Rank(metric="lim", **QUARTER), Gptq()),
+        _recipe("layer-wise-zd", LAYER_WISE, Rank(metric="zd", **QUARTER), Gptq()),
+        _recipe("cptquant-cmpq", CPTQUANT, Rank(metric="cmpq", **THIRDS), Gptq()),
+        _recipe("cptquant-pmpq", CPTQUANT, Rank(metric="pmpq", **THIRDS), Gptq()),
+        _recipe("cptquant-tdmpq", CPTQUANT, Rank(metric="tdmpq", **THIRDS), Gptq()),
+        _recipe("spike-aware", "Maisonnave et al. 2025, arXiv:2504.21553", Spike(), Nearest(), scheme="w8a8"),
+        _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
+        _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
+        _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
+        _recipe("ohq", "Huang et al. 2023, arXiv:2309.01945", Synthetic(), Allocate(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
+        _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
+        _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
+        _recipe("fptq", "Li et al. 2023, arXiv:2308.15987", LogarithmicSmooth(), StaticWithinRange(), Nearest()),
+        _recipe("aqas", "Lee et al. 2023, arXiv:2311.05161", AqasScale(), DintGptq()),
+        _recipe("dgq", "Zhang et al. 2023, arXiv:2310.04836", PercentileSmooth(), TwoLevel()),
+        _recipe(
+            "qoq",
+            "Lin et al. 2024 (QServe), arXiv:2405.04532: without its reordering of channels",
+            SmoothAttention(),
+            Rotate(heads=False),
+            Smooth(alpha=0.05, joints="inner"),
+            TwoLevelGptq(),
+            KV4,
+        ),
     )
 }
 

@@ -5,8 +5,7 @@
 Inputs of every block are kept, so a linear in block i re-runs blocks i and later only.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,14 +14,16 @@ from torch import Tensor, nn
 
 from quantizers.blocks import observe
 from quantizers.blocks.base import Task, View
-from quantizers.blocks.observe import BlockInput
 from quantizers.errors import QuantizerError, nearest
 from quantizers.families import Family, family_of
-from quantizers.linear import Stored
+from quantizers.linear import Stored, stored_bias
+from quantizers.metrics import METRICS
 from quantizers.models import LoadedModel, blocks, linears
-from quantizers.quantized_model import Progress, SimulatedLinear, block_tasks, run_task, silent, transformed
+from quantizers.passes import FullPass, block_inputs, replaced
+from quantizers.quantized_model import Progress, block_tasks, run_task, silent, transformed
 from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import Scheme
+from quantizers.simulate import SimulatedLinear
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,28 @@ def measure(
 
 
 @torch.no_grad()
+def scored(
+    loaded: LoadedModel,
+    metric: str,
+    schemes: Sequence[Scheme],
+    recipe: Recipe,
+    calibration: Tensor | None,
+    progress: Progress | None = None,
+) -> list[Sensitivity]:
+    """The same table by a metric of metrics.METRICS, in its unit, where `kl` would be: every linear by itself.
+
+    The metric looks at the calibration windows, or at the text that the recipe writes.
+    """
+    work, table = transformed(loaded, recipe, calibration), []
+    for done, scheme in enumerate(schemes):
+        (progress or silent)(done, len(schemes), f"{metric} {scheme}")
+        scores, errors = METRICS[metric](work, scheme), METRICS["proxy"](work, scheme)
+        table += [Sensitivity(name, scheme, score, errors[name]) for name, score in scores.items()]
+    (progress or silent)(len(schemes), len(schemes), metric)
+    return table
+
+
+@torch.no_grad()
 def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
     """Mean KL in nats of the unquantized model when every linear rounds its inputs to fp16, as the device's does.
 
@@ -89,42 +112,30 @@ def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
     """
     run = _Run(loaded, tokens, RECIPES["rtn"], tokens)
     rounding = {name: SimulatedLinear(layer.weight.half(), layer.bias) for name, layer in linears(run.model).items()}
-    with _replaced(run.model, rounding):
-        return float(run.kl(0).mean())
+    with replaced(run.model, rounding):
+        return float(run.full.kl(0).mean())
 
 
 class _Run:
-    """The full-precision pass over the tokens: what each block receives, and the probabilities at the end."""
+    """A prepared model, its full-precision pass, and the linears of the block that is being measured."""
 
     def __init__(self, loaded: LoadedModel, tokens: Tensor, recipe: Recipe, calibration: Tensor) -> None:
         self.recipe = recipe
         self.work = transformed(loaded, recipe, calibration)
         self.model, self.family = self.work.model, self.work.family
-        self.inputs = _pass(self.model, tokens)
-        looks = "calibration" in recipe.needs
-        self.calibration = _pass(self.model, calibration) if looks and calibration is not tokens else self.inputs
-        self.reference = [_Reference(self._logprobs(one.hidden)) for one in self.inputs[-1]]
+        self.full = FullPass(self.model, tokens)
+        own = "calibration" in recipe.needs and self.work.windows is not tokens
+        self.calibration = block_inputs(self.model, self.work.windows) if own else self.full.inputs
         self.block = _Block(self.family, -1, {}, {})
 
     def measure(self, index: int, group: tuple[str, ...], scheme: Scheme) -> Sensitivity:
         block = self._watch(index)
         probes = {name: self._rounded(name, scheme) for name in group}
-        with _replaced(self.model, {**block.untouched_by(group), **probes}):
-            kl = self.kl(index)
+        with replaced(self.model, {**block.untouched_by(group), **probes}):
+            kl = self.full.kl(index)
         mse = sum(probe.squares for probe in probes.values()) / sum(probe.count for probe in probes.values())
         error = float(kl.std() / len(kl) ** 0.5) if len(kl) > 1 else 0.0
         return Sensitivity("+".join(group), scheme, float(kl.mean()), mse, error)
-
-    def kl(self, index: int) -> Tensor:
-        """Mean KL of each window, with whatever now stands in block `index`."""
-        state = self.inputs[index]
-        for block in blocks(self.model)[index:]:
-            state = observe.run(block, state)
-        return torch.cat([full.kl(self._logprobs(one.hidden)) for full, one in zip(self.reference, state, strict=True)])
-
-    def _logprobs(self, hidden: Tensor) -> Tensor:
-        logits: Tensor = self.model.lm_head(self.model.get_submodule(self.family.final_norm)(hidden))
-        return logits.log_softmax(-1)
 
     def _rounded(self, name: str, scheme: Scheme) -> "_Probe":
         known, task = self.block.outputs[name], self.block.tasks[name]
@@ -140,31 +151,8 @@ class _Run:
             view = View(self.work, index, module, self.calibration[index])
             watched = {view.name(inner): view.linear(inner) for inner in self.family.linears}
             tasks = {task.name: task for task in block_tasks(self.recipe, view)}
-            self.block = _Block(self.family, index, observe.outputs(watched, module, self.inputs[index]), tasks)
+            self.block = _Block(self.family, index, observe.outputs(watched, module, self.full.inputs[index]), tasks)
         return self.block
-
-
-def _pass(model: Any, tokens: Tensor) -> list[list[BlockInput]]:
-    """What each block receives, and at the end what the last one gives."""
-    states = [observe.entry(model, tokens)]
-    for block in blocks(model):
-        states.append(observe.run(block, states[-1]))
-    return states
-
-
-class _Reference:
-    """Full-precision probabilities [B, T, V] of some windows."""
-
-    def __init__(self, logprobs: Tensor) -> None:
-        self.probabilities = logprobs.exp()
-        self.negative_entropy = self._mean(logprobs)
-
-    def kl(self, logprobs: Tensor) -> Tensor:
-        """Mean over the positions of each window: [B]."""
-        return self.negative_entropy - self._mean(logprobs)
-
-    def _mean(self, logprobs: Tensor) -> Tensor:
-        return (self.probabilities * logprobs).sum(2).double().mean(1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,7 +190,7 @@ class _Probe(nn.Module):
 
     def __init__(self, stored: Stored, bias: Tensor | None, outputs: list[Tensor]) -> None:
         super().__init__()
-        self.linear, self.outputs = SimulatedLinear(stored, bias), iter(outputs)
+        self.linear, self.outputs = SimulatedLinear(stored, stored_bias(stored, bias)), iter(outputs)
         self.squares, self.count = 0.0, 0
 
     def forward(self, x: Tensor) -> Tensor:
@@ -210,18 +198,6 @@ class _Probe(nn.Module):
         self.squares += float((y - next(self.outputs)).square().sum())
         self.count += y.numel()
         return y
-
-
-@contextmanager
-def _replaced(model: Any, modules: Mapping[str, nn.Module]) -> Iterator[None]:
-    originals = {name: model.get_submodule(name) for name in modules}
-    try:
-        for name, module in modules.items():
-            model.set_submodule(name, module)
-        yield
-    finally:
-        for name, module in originals.items():
-            model.set_submodule(name, module)
 
 
 def _by_block(

@@ -1,5 +1,7 @@
 """`bench quantize`: a model to files, with what its linears take."""
 
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -50,6 +52,13 @@ def quantize(
     out: Annotated[
         Path, typer.Option("--out", help="The model file; other formats go beside it, under its name.")
     ] = Path("model.gguf"),
+    stream: Annotated[
+        bool | None,
+        typer.Option(
+            "--stream/--no-stream",
+            help="One block in memory at a time; goes on after a kill. [default: if the model does not fit]",
+        ),
+    ] = None,
     json: options.Json = False,
     dry_run: options.DryRun = False,
 ) -> None:
@@ -72,10 +81,13 @@ def quantize(
         return
     progress = shown_progress()
     start = time.monotonic()
-    quantized = _random(shape, layers, progress) if shape else _quantized(model, recipe, layers, progress)
+    unfinished = out.with_name(f"{out.name}.partial") if shape is None and _streams(model, stream) else None
+    quantized = _random(shape, layers, progress) if shape else _quantized(model, recipe, layers, unfinished, progress)
     took = time.monotonic() - start
     written = [_export(quantized, name, path, progress) for name, path in paths.items()]
     _show(quantized, written, took, json)
+    if unfinished is not None:
+        shutil.rmtree(unfinished)
 
 
 def _paths(formats: str, out: Path) -> Mapping[str, Path]:
@@ -104,13 +116,28 @@ def _plan(recipe: str, scheme: str | None, plan: Path | None, head: str | None) 
     return with_head(layers, check_scheme(head)) if head is not None else layers
 
 
-def _quantized(model: str, recipe: str, layers: "Plan", progress: "Progress") -> "QuantizedModel":
+def _streams(model: str, asked: bool | None) -> bool:
+    """As asked, or where the machine has less memory than quantizing in memory takes."""
+    from harness.host import SHIPPED
+    from quantizers.models import resident_bytes
+
+    if asked is not None or model == SHIPPED:
+        return bool(asked)
+    return resident_bytes(model) > os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def _quantized(
+    model: str, recipe: str, layers: "Plan", unfinished: Path | None, progress: "Progress"
+) -> "QuantizedModel":
+    """unfinished: where blocks lie that are done, if the model is streamed."""
     from harness.host import Host
     from harness.suite import make_suite
 
     with progress.step(f"model {model}"):
-        host = Host(make_suite(models=(model,), recipes=(recipe,)))
+        host = Host(make_suite(models=(model,), recipes=(recipe,)), streams=unfinished is not None)
     with progress.step(f"quantize with {recipe}") as advance:
+        if unfinished is not None:
+            return host.streamed(layers, unfinished, advance)
         return host.quantized(layers, advance)
 
 

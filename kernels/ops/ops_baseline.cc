@@ -10,8 +10,11 @@
 
 namespace ops_baseline {
 #include "ops/elementwise.inc"
+#include "ops/gelu.inc"
 #include "ops/hadamard.inc"
+#include "ops/layernorm.inc"
 #include "ops/quantize.inc"
+#include "ops/relu.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
 #include "ops/side.inc"

@@ -85,12 +85,15 @@ MmActivations Activations::packed(Pool* pool, const Linear& linear) {
 const float* Activations::computed(int token, int member) {
   const float* x = rows_.x + size_t(token) * rows_.stride;
   float* row = row_ + size_t(member) * 2 * row_floats_;
-  if (rows_.norm) {
-    rmsnorm(x, rows_.norm, rows_.columns, rows_.epsilon, row);
-  } else if (rows_.gate) {
-    silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row);
-  } else {
-    return x;
+  if (rows_.norm.weight) {
+    rows_.norm.apply(x, rows_.columns, rows_.epsilon, row);
+    return row;
+  }
+  switch (rows_.activation) {
+    case Activation::kNone: return x;
+    case Activation::kSiluGate: silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row); break;
+    case Activation::kRelu: relu(x, rows_.columns, row); break;
+    case Activation::kGelu: gelu(x, rows_.columns, row); break;
   }
   return row;
 }

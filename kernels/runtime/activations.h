@@ -11,16 +11,19 @@
 #include <stdint.h>
 
 #include "mm/mm.h"
+#include "runtime/architecture.h"
 #include "runtime/general_linear.h"
+#include "runtime/norm.h"
 #include "runtime/pool.h"
 
-// What the rows are: x itself, rmsnorm(x) or silu(gate) * x.
+// What the rows are: x itself, norm(x), or the activation of x.
 struct Rows {
   const float* x;
   size_t stride;  // floats between tokens, also of `gate`
   int tokens, columns;
-  const float* gate = nullptr;
-  const float* norm = nullptr;  // [columns], the weights of the norm
+  Activation activation = Activation::kNone;
+  const float* gate = nullptr;  // of kSiluGate
+  Norm norm{};                  // without weight: none
   float epsilon = 0;
 };
 

@@ -53,7 +53,6 @@ struct GeneralLinear {
   const int32_t* outlier_begin = nullptr;     // [N + 1]
   const int32_t* outlier_columns = nullptr;
   const uint16_t* outliers = nullptr;
-  const float* bias = nullptr;  // [N]
 
   // Whether kernels cannot write their results where they belong.
   bool scatters() const { return pieces.size() > 1 || rows; }

@@ -34,6 +34,13 @@ Range own_rows(const Pool& pool, const Linear& linear, int member) {
   return {std::min(blocks.begin * step, rows), std::min(blocks.end * step, rows)};
 }
 
+void multiply_plain(const Linear& linear, const MmActivations& input, int tokens, Range own, Output y) {
+  if (own.begin >= own.end) return;
+  multiply_rows(linear, input, tokens, own.begin, own.end, {y.data + own.begin, y.stride});
+  if (!linear.bias) return;
+  for (int t = 0; t < tokens; ++t) add(y.row(t) + own.begin, linear.bias + own.begin, std::min(own.end, linear.rows) - own.begin);
+}
+
 // A general linear times the packed rows of the activations.
 class General {
  public:
@@ -54,7 +61,7 @@ class General {
   }
 
   // What other members have scattered must be there before more is added to it.
-  bool has_second_part() const { return general_.rows && (side_inputs() || general_.outliers || general_.bias); }
+  bool has_second_part() const { return general_.rows && (side_inputs() || general_.outliers || linear_.bias); }
 
   void second_part(const Pool& pool, int member) const {
     const Range blocks = pool.share(round_up(linear_.rows, kRowBlock) / kRowBlock, member);
@@ -113,7 +120,7 @@ class General {
       float* y = y_.row(t);
       if (side) add_side(activations_.side(t), side, weights, (end - own.begin + kRowBlock - 1) / kRowBlock, y + own.begin);
       if (general_.outliers) add_outliers(activations_.row(t), own.begin, end, y);
-      if (general_.bias) add(y + own.begin, general_.bias + own.begin, end - own.begin);
+      if (linear_.bias) add(y + own.begin, linear_.bias + own.begin, end - own.begin);
     }
   }
 
@@ -145,8 +152,7 @@ void multiply(Pool* pool, Activations* activations, int count, const Linear* con
           general(i).products(*pool, member);
           continue;
         }
-        const Range own = own_rows(*pool, *linears[i], member);
-        if (own.begin < own.end) multiply_rows(*linears[i], input, activations->tokens(), own.begin, own.end, {y[i] + own.begin, strides[i]});
+        multiply_plain(*linears[i], input, activations->tokens(), own_rows(*pool, *linears[i], member), {y[i], strides[i]});
       }
     });
     for (int i = first; i < next; ++i) {

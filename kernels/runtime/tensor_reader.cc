@@ -14,8 +14,7 @@ namespace {
 constexpr int kBookValues = 16;
 
 // What follows the name of a linear that is more than one matrix of section 2.
-constexpr const char* kParts[] = {".bias",   ".hadamard",   ".order",          ".factors",  ".static",
-                                  ".rows",   ".side.begin", ".outliers.begin", ".codebook", ".levels"};
+constexpr const char* kParts[] = {".hadamard", ".order", ".factors", ".static", ".rows", ".side.begin", ".outliers.begin", ".codebook", ".levels"};
 
 Error bad(const std::string& name, const char* what) { return error(ErrorCode::kModel, "tensor '%.64s' %s", name.c_str(), what); }
 
@@ -36,6 +35,11 @@ Error TensorReader::floats(const std::string& name, int count, const float** out
   *out = reinterpret_cast<const float*>(bytes);
   ++taken_;
   return failed;
+}
+
+Error TensorReader::norm(const std::string& name, int count, bool has_bias, Norm* out) {
+  if (Error failed = floats(name + ".weight", count, &out->weight)) return failed;
+  return has_bias ? floats(name + ".bias", count, &out->bias) : Error{};
 }
 
 Error TensorReader::halves(const std::string& name, int rows, int columns, const uint8_t** out) {
@@ -103,6 +107,9 @@ bool TensorReader::is_plain(const std::string& name) const {
 Error TensorReader::linear(const std::string& name, int rows, int columns, Linear* out) {
   out->rows = rows;
   out->columns = columns;
+  if (has(name + ".bias")) {
+    if (Error failed = floats(name + ".bias", rows, &out->bias)) return failed;
+  }
   if (is_plain(name)) return matrix(name, rows, columns, out);
   GeneralLinear& own = general_->linears.emplace_back();
   out->general = &own;
@@ -159,7 +166,7 @@ Error TensorReader::general(const std::string& name, const Linear& linear, Gener
   }
   const bool changes = own.hadamard > 1 || own.order || own.factors || own.scale > 0 || own.side_inputs || own.keeps_row;
   if (by_columns || changes) out->packing = general_->intern(std::move(own));
-  return has(name + ".bias") ? floats(name + ".bias", linear.rows, &out->bias) : Error{};
+  return {};
 }
 
 Error TensorReader::pieces(const std::string& name, const Linear& linear, GeneralLinear* out) {

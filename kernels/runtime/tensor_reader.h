@@ -10,6 +10,7 @@
 
 #include "runtime/general_linear.h"
 #include "runtime/gguf.h"
+#include "runtime/norm.h"
 
 class TensorReader {
  public:
@@ -19,6 +20,7 @@ class TensorReader {
   Error open(const uint8_t* data, size_t size);
 
   Error floats(const std::string& name, int count, const float** out);
+  Error norm(const std::string& name, int count, bool has_bias, Norm* out);
   Error halves(const std::string& name, int rows, int columns, const uint8_t** out);
   bool has(const std::string& tensor) const { return file.has_tensor(tensor); }
   bool has_linear(const std::string& name) const { return has_piece(name) || has_piece(name + ".0"); }

@@ -1,22 +1,26 @@
 """What the blocks of a recipe are, and what they work on.
 
 A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
-(`enter`), at every linear (`linear`), and when a transformer block is done (`leave`). Transformer blocks are processed
-in order, each seeing what the quantized ones before it give, so that nothing but one of them need be in memory.
+(`enter`), at every linear (`linear`, and `rounded` once it has codes), and when a transformer block is done (`leave`).
+Transformer blocks are processed in order, each seeing what the quantized ones before it give, so that nothing but one
+of them need be in memory.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from quantizers.attention import ORDINARY, Attention
 from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
+from quantizers.kv_cache import FP16_CACHE, Cache
 from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
+from quantizers.models import linears
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -29,6 +33,9 @@ class Block(BaseModel):
     needs: ClassVar[frozenset[str]] = frozenset()
     """Of `calibration` (token windows), `moments` (E[x x^T] of linears' inputs), `gradients` (of the loss)."""
 
+    writes_text: ClassVar[bool] = False
+    """Whether `start` sets the calibration, so that none need be given."""
+
     def start(self, work: "Work") -> None:
         """Before the first transformer block: change the plan, or what lies outside the blocks."""
 
@@ -37,6 +44,9 @@ class Block(BaseModel):
 
     def linear(self, task: "Task") -> None:
         """Prepare the inputs of a linear, round it, or correct what rounding did."""
+
+    def rounded(self, task: "Task") -> None:
+        """After all blocks have had their `linear`: what depends on the codes, such as static activations' bias."""
 
     def leave(self, view: "View") -> None:
         """After the linears of a transformer block hold their rounded weights."""
@@ -47,7 +57,8 @@ class Work:
     """A model on its way through a recipe. Blocks may change all of it but the calibration.
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
-    windows [B, T].
+    windows [B, T]. cache: how the device will keep keys and values. salient_rows: int64 rows of
+    linears that a block has chosen for more bits than the plan says.
     """
 
     model: Any
@@ -55,6 +66,9 @@ class Work:
     plan: Plan
     calibration: Tensor | None = None
     seed: int = 0
+    attention: Attention = ORDINARY
+    cache: Cache = FP16_CACHE
+    salient_rows: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def config(self) -> Any:
@@ -66,6 +80,11 @@ class Work:
         from quantizers.blocks.gradients import weight_gradients
 
         return weight_gradients(self.model, self.windows)
+
+    @property
+    def unplanned(self) -> list[str]:
+        """Linears that the plan does not name: those to which a block may give another scheme."""
+        return [name for name in linears(self.model) if name not in self.plan.layers]
 
     @property
     def windows(self) -> Tensor:
@@ -146,3 +165,10 @@ class Task:
         self.inputs = Inputs(hadamard=size)
         self.weight = hadamard_transform(self.weight, size)
         self.seen = self.seen and self.seen.rotated(size)
+
+    def reorder(self, order: Tensor) -> None:
+        """Column i of the weight, and of what was seen, is from now on what column order[i] was."""
+        before = self.inputs.order
+        self.inputs = replace(self.inputs, order=order if before is None else before[order])
+        self.weight = self.weight[:, order]
+        self.seen = self.seen and self.seen.reordered(order)

@@ -1,6 +1,6 @@
 """The general linear on the device: log-probabilities of whole models against the torch simulation, and bad files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.evaluate import full_logprobs
 from quantizers.export import write_gguf
-from quantizers.linear import Inputs, QuantizedLinear, Side, Sparse, hadamard_transform, weight_of
+from quantizers.linear import Inputs, QuantizedLinear, Side, Sparse, hadamard_transform
 from quantizers.models import LoadedModel, linears
 from quantizers.plan import Plan
 from quantizers.primitives import Levels, QuantizedWeight, quantize
@@ -180,3 +180,57 @@ def test_the_number_of_threads_changes_no_bit(device_logprobs: Any, random_linea
     quantized = with_linears(lambda weight, number: random_linear(weight, number))
     rows = [device_logprobs(quantized, tokens(), WINDOW, "--threads", threads) for threads in (1, 2, 5)]
     assert all(np.array_equal(rows[0], other) for other in rows)
+
+
+def everything(weight: torch.Tensor, number: int) -> QuantizedLinear:
+    """Every tensor that a reader must check, by rows and with levels and a codebook in the pieces."""
+    n, k = weight.shape
+    book = torch.arange(-8, 8).to(torch.int8)
+    first = replace(quantize(weight[:8], W4), codebook=book)
+    last = by_levels(weight[8:], number)
+    column = torch.zeros(1, dtype=torch.int32)
+    return QuantizedLinear(
+        (first, last),
+        Inputs(2, torch.arange(k), torch.ones(k), 0.1, 1),
+        torch.arange(n),
+        Side(column, column + 1, torch.zeros(n, 1).half()),
+        Sparse.of(0.01 * torch.eye(n, k)),
+    )
+
+
+SPOILED: dict[str, tuple[Any, str]] = {
+    "order": (np.zeros(72, np.int32), "is no permutation"),
+    "rows": (np.array([-1], np.int32), "is no permutation"),
+    "hadamard": (np.array([3], np.int32), "is no power of two"),
+    "factors": (np.array([np.nan], np.float32), "is not finite"),
+    "static": (np.array([0.0], np.float32), "has a scale that is not positive"),
+    "side.begin": (np.array([1], np.int32), "are no ranges of columns"),
+    "side.end": (np.array([73], np.int32), "are no ranges of columns"),
+    "outliers.begin": (np.array([0, 5, 4], np.int32), "does not ascend"),
+    "outliers.columns": (np.array([72], np.int32), "columns that the linear has not"),
+    "0.codebook": (np.array([-128], np.int8), "has -128"),
+}
+
+
+@pytest.fixture(scope="module")
+def everything_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("everything") / "model.gguf"
+    write_gguf(with_linears(everything), path)
+    return path
+
+
+@pytest.mark.parametrize("part", ["nothing", *SPOILED])
+def test_a_damaged_part_is_refused_before_anything_is_multiplied(
+    agent: Any, everything_file: Path, tmp_path: Path, part: str
+) -> None:
+    content = bytearray(everything_file.read_bytes())
+    if part != "nothing":
+        tensors = {tensor.name: tensor for tensor in gguf.GGUFReader(everything_file).tensors}
+        value, at = SPOILED[part][0].tobytes(), tensors[f"blk.0.attn_q.{part}"].data_offset
+        content[at : at + len(value)] = value
+    (tmp_path / "m").write_bytes(content)
+    error = agent("llm", "--model", tmp_path / "m", "--prefill", 2, "--decode", 1, "--iterations", 1).error
+    if part == "nothing":
+        assert error is None
+    else:
+        assert error is not None and error["code"] == "model" and SPOILED[part][1] in error["message"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from quantizers.calibrate import bytes_of, default_text, sampled_windows, tokens_of, windows
+from quantizers.calibrate import bytes_of, default_text, sampled_windows, synthetic, tokens_of, windows
 from quantizers.errors import QuantizerError
 from quantizers.models import LoadedModel
 
@@ -62,3 +62,12 @@ def test_a_text_that_cannot_be_read_is_named(loaded: LoadedModel, tmp_path: Path
         (tmp_path / "text.txt").write_bytes(content)
     with pytest.raises(QuantizerError, match=r"text\.txt"):
         tokens_of(loaded, tmp_path / "text.txt")
+
+
+def test_text_of_the_model_itself_is_likelier_than_any_other(loaded: LoadedModel) -> None:
+    """And the same for the same seed; a low temperature makes it likelier still."""
+    own, again, other = (synthetic(loaded.model, 24, 8, seed) for seed in (1, 1, 2))
+    assert own.shape == (8, 24) and torch.equal(own, again) and not torch.equal(own, other)
+    cold, chance = synthetic(loaded.model, 24, 8, temperature=0.3), torch.randint(0, 293, (8, 24))
+    losses = [float(loaded.model(text, labels=text).loss) for text in (cold, own, chance)]
+    assert losses == sorted(losses) and losses[1] < losses[2] - 0.5

@@ -39,12 +39,13 @@ def test_names_are_keys_and_sources_are_given() -> None:
     assert all(name == recipe.name and recipe.source for name, recipe in RECIPES.items())
 
 
-def test_only_round_to_nearest_needs_no_calibration() -> None:
-    assert [name for name, recipe in RECIPES.items() if not recipe.needs] == ["rtn"]
+def test_recipes_say_whether_they_look_at_text() -> None:
+    assert {"rtn", "hqq"} <= {name for name, recipe in RECIPES.items() if not recipe.needs}
+    assert {"gptq", "smoothquant"} <= {name for name, recipe in RECIPES.items() if "calibration" in recipe.needs}
 
 
 def test_parameters_are_readable() -> None:
-    assert RECIPES["smoothquant"].params == "Smooth(alpha=0.5, inner=True) + Nearest()"
+    assert RECIPES["smoothquant"].params == "Smooth(joints='all', alpha=0.5) + Nearest()"
 
 
 def test_a_misspelt_recipe_names_the_nearest() -> None:

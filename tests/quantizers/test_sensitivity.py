@@ -10,10 +10,11 @@ from quantizers.blocks import observe
 from quantizers.errors import QuantizerError
 from quantizers.models import LoadedModel, linears
 from quantizers.plan import Plan
-from quantizers.quantized_model import SimulatedLinear, quantize
+from quantizers.quantized_model import quantize
 from quantizers.recipes import RECIPES
 from quantizers.scheme import FP16, Scheme
 from quantizers.sensitivity import Sensitivity, measure, noise_floor, tied_groups
+from quantizers.simulate import SimulatedLinear
 
 SCHEMES = [Scheme.parse(word) for word in ("w2a8", "w4a8g32", "w8a8")]
 

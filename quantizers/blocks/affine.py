@@ -1,0 +1,89 @@
+"""Affine: asymmetric weights, value = v(code) * scale + offset, one fp16 scale and offset a group.
+
+affine = nearest(weight, Scheme.parse("w4a8g128")) ; affine.stored(task.inputs)
+
+On the device the codes are multiplied as symmetric ones, and a Side adds offset times the sum of the group's inputs
+(linear.py). Those sums are of unrounded inputs.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from quantizers.errors import RecipeError
+from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Side, Sparse
+from quantizers.primitives import QuantizedWeight, group_columns, group_count, spread, to_codes, values, zero_code
+from quantizers.scheme import Scheme
+
+
+@dataclass(frozen=True, eq=False)
+class Affine:
+    """A symmetric weight and what every code of a group stands above it: offsets, fp16 [N, groups]."""
+
+    weight: QuantizedWeight
+    offsets: Tensor
+
+    def values(self) -> Tensor:
+        """fp32 [N, K]."""
+        scheme, columns = self.weight.scheme, self.weight.codes.shape[1]
+        steps = values(self.weight.codes.float(), scheme) * spread(self.weight.scales, scheme, columns)
+        return steps + spread(self.offsets, scheme, columns)
+
+    def stored(self, inputs: Inputs = PLAIN, sparse: Sparse | None = None) -> QuantizedLinear:
+        """RecipeError for inputs with factors: a Side sees inputs before they are multiplied by them."""
+        if inputs.factors is not None:
+            raise RecipeError("asymmetric weights: inputs have factors: fold them into what produces the inputs")
+        scheme, columns = self.weight.scheme, self.weight.codes.shape[1]
+        begin = torch.arange(group_count(scheme, columns), dtype=torch.int32) * group_columns(scheme, columns)
+        end = (begin + group_columns(scheme, columns)).clamp(max=columns)
+        return QuantizedLinear((self.weight,), inputs, side=Side(begin, end, self.offsets), sparse=sparse)
+
+
+def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
+    """fp32 [N, groups, width] of a weight [N, K]; what the last group lacks is NaN."""
+    width, groups = group_columns(scheme, weight.shape[1]), group_count(scheme, weight.shape[1])
+    whole = torch.nn.functional.pad(weight.float(), (0, width * groups - weight.shape[1]), value=torch.nan)
+    return whole.view(len(weight), groups, width)
+
+
+def ranges(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    """Scales and offsets, fp16 [N, groups], whose first and last codes are the smallest and largest of a group."""
+    parts = grouped(weight, scheme)
+    low, high = parts.nan_to_num(torch.inf).amin(2), parts.nan_to_num(-torch.inf).amax(2)
+    scales = ((high - low) / (2**scheme.weight_bits - 1)).half()
+    return scales, (low + zero_code(scheme) * scales.float()).half()
+
+
+def nearest(weight: Tensor, scheme: Scheme) -> Affine:
+    """Round to nearest between the smallest and the largest weight of each group; schemes of 2 bits or more."""
+    return encoded(weight, *ranges(weight, scheme), scheme)
+
+
+def encoded(weight: Tensor, scales: Tensor, offsets: Tensor, scheme: Scheme) -> Affine:
+    """The nearest codes under given scales and offsets."""
+    columns = weight.shape[1]
+    shifted = weight.float() - spread(offsets, scheme, columns)
+    return Affine(QuantizedWeight(scheme, to_codes(shifted, spread(scales, scheme, columns), scheme), scales), offsets)
+
+
+class Asymmetric:
+    """The grid of affine codes for `sweep`; scales and offsets of a group are taken when it is reached."""
+
+    def __init__(self, weight: Tensor, scheme: Scheme) -> None:
+        self.scheme, self.group = scheme, scheme.group
+        self.width = group_columns(scheme, weight.shape[1])
+        self.scales, self.offsets = ranges(weight, scheme)
+
+    def refresh(self, start: int, weight: Tensor) -> None:
+        scales, offsets = ranges(weight, self.scheme)
+        self.scales[:, start // self.width], self.offsets[:, start // self.width] = scales[:, 0], offsets[:, 0]
+
+    def round(self, column: int, now: Tensor) -> tuple[Tensor, Tensor]:
+        scale = self.scales[:, column // self.width].double()
+        offset = self.offsets[:, column // self.width].double()
+        codes = to_codes(now - offset, scale, self.scheme)
+        return codes, values(codes.double(), self.scheme) * scale + offset
+
+    def quantized(self, codes: Tensor) -> Affine:
+        return Affine(QuantizedWeight(self.scheme, codes, self.scales), self.offsets)

@@ -1,0 +1,35 @@
+"""Metrics: how much it should hurt to round a linear, by whoever proposed it; one idea, one file.
+
+METRICS["lim"](work, scheme)        a number for each linear, larger where bits should go
+"""
+
+from quantizers.metrics.base import Metric, Scores
+from quantizers.metrics.gradients import fisher, gwq, hawq, mixllm, tdmpq
+from quantizers.metrics.inputs import cmpq, lim, proxy, slim, spike, sqnr
+from quantizers.metrics.outputs import flexq, kl, mqe, mqe_random, pmpq
+from quantizers.metrics.weights import chance, histogram_kl, mse, zd
+
+__all__ = ["METRICS", "Metric", "Scores"]
+
+METRICS: dict[str, Metric] = {
+    "chance": chance,
+    "cmpq": cmpq,
+    "fisher": fisher,
+    "flexq": flexq,
+    "gwq": gwq,
+    "hawq": hawq,
+    "histogram-kl": histogram_kl,
+    "kl": kl,
+    "lim": lim,
+    "mixllm": mixllm,
+    "mqe": mqe,
+    "mqe-random": mqe_random,
+    "mse": mse,
+    "pmpq": pmpq,
+    "proxy": proxy,
+    "slim": slim,
+    "spike": spike,
+    "sqnr": sqnr,
+    "tdmpq": tdmpq,
+    "zd": zd,
+}
