@@ -100,8 +100,10 @@ uint64_t Llm::place(uint8_t* memory) {
   place_cache(placer.bytes(cache_.bytes()));
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
-  uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest, pool_->size()));
-  if (memory) activations_.place(packed, batch_, widest, pool_->size());
+  Activations::Size size = {batch_, widest, pool_->size()};
+  size.make_room_for(model.general);
+  uint8_t* packed = placer.bytes(Activations::bytes(size));
+  if (memory) activations_.place(packed, size);
   return placer.used();
 }
 
