@@ -22,9 +22,9 @@ class Spqr(Block):
     weights that may be outliers; beyond it the threshold doubles.
 
     The paper's groups have 16 weights, with scales of 3 bits that have scales themselves; ours have at least 32 and
-    fp16 scales, which the bits per weight count. Weights are symmetric, and columns stay in their order. The paper damps
-    by 1, that is by the whole mean diagonal: where a few inputs are large, this hides what all others have in common,
-    and costs more than the outliers give. Ours is GPTQ's 0.01.
+    fp16 scales, which the bits per weight count. Weights are symmetric, and columns stay in their order. The paper
+    damps by 1, that is by the whole mean diagonal: where a few inputs are large, this hides what all others have in
+    common, and costs more than the outliers give. Ours is GPTQ's 0.01.
     """
 
     block: Literal["spqr"] = "spqr"
