@@ -90,8 +90,8 @@ AnyBlock = Annotated[
     | StaticHeads
     | StaticWithinRange
     | Synthetic
-    | TokenWeights
     | Tokens
+    | TokenWeights
     | Trip
     | TwoLevel
     | TwoLevelGptq,

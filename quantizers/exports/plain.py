@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from quantizers.attention import ORDINARY
 from quantizers.errors import FormatError
 from quantizers.forms import linear_forms
 from quantizers.kv_cache import FP16_CACHE
@@ -28,6 +29,8 @@ def plain_weights(quantized: QuantizedModel, format_name: str) -> Iterator[tuple
     """Quantized linears that are codes times scales; FormatError with the layer and what it has besides."""
     if quantized.cache != FP16_CACHE:
         raise FormatError(f"{format_name} cannot say how this recipe stores keys and values")
+    if quantized.attention != ORDINARY:
+        raise FormatError(f"{format_name} cannot say this recipe's attention")
     had = {name for name, layer in linears(quantized.source.model).items() if layer.bias is not None}
     for name in linear_names(quantized):
         stored = quantized.tensors[name]
