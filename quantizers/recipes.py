@@ -90,8 +90,8 @@ AnyBlock = Annotated[
     | StaticHeads
     | StaticWithinRange
     | Synthetic
-    | Tokens
     | TokenWeights
+    | Tokens
     | Trip
     | TwoLevel
     | TwoLevelGptq,
