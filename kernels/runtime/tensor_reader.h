@@ -48,6 +48,7 @@ class TensorReader {
 
   Error general(const std::string& name, const Linear& linear, GeneralLinear* out);
   Error pieces(const std::string& name, const Linear& linear, GeneralLinear* out);
+  uint64_t extent(const std::string& name, bool by_rows) const;
   Error piece(const std::string& name, const Linear& linear, bool by_rows, GeneralLinear* out);
   Error meaning(const std::string& name, Piece* piece);
   Error packing(const std::string& name, int columns, Packing* out);
