@@ -44,6 +44,7 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
     return error(ErrorCode::kUsage, "%d positions, of which the model has learned %d", positions, model->context);
   }
   if (Error failed = find_kernels()) return failed;
+  if (kv == KvType::kCodes) prepare_codes();
   const uint64_t bytes = place(nullptr);
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
   if (Error failed = memory_.allocate(bytes, true, "the cache and the buffers")) return failed;
@@ -95,13 +96,31 @@ uint64_t Llm::place(uint8_t* memory) {
   }
   if (model.architecture->positions == Positions::kAlibi) slopes_ = placer.floats(1, uint64_t(model.heads));
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
-  cache_ = KvCache(nullptr, kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
-  cache_ = KvCache(placer.bytes(cache_.bytes()), kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
+  place_cache(nullptr);
+  place_cache(placer.bytes(cache_.bytes()));
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
-  uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest, pool_->size()));
-  if (memory) activations_.place(packed, batch_, widest, pool_->size());
+  Activations::Size size = {batch_, widest, pool_->size()};
+  size.make_room_for(model.general);
+  uint8_t* packed = placer.bytes(Activations::bytes(size));
+  if (memory) activations_.place(packed, size);
   return placer.used();
+}
+
+void Llm::prepare_codes() {
+  const CacheFormat& format = model_->cache;
+  key_codes_.resize(model_->layers.size());
+  value_codes_.resize(model_->layers.size());
+  for (size_t i = 0; i < model_->layers.size(); ++i) {
+    kv_codes(format.keys, format.key_fits[i], model_->head_size, &key_codes_[i]);
+    kv_codes(format.values, format.value_fits[i], model_->head_size, &value_codes_[i]);
+  }
+}
+
+void Llm::place_cache(uint8_t* memory) {
+  const bool turns = !model_->cache.rotated;
+  const KvCoding coding = {key_codes_.data(), value_codes_.data(), model_->cache.first, turns ? cosine_ : nullptr, turns ? sine_ : nullptr};
+  cache_ = KvCache(memory, kv_, int(model_->layers.size()), model_->kv_heads, positions_, model_->head_size, coding);
 }
 
 const float* Llm::prefill(const uint32_t* tokens, int count) {
@@ -181,17 +200,24 @@ void Llm::project(const Layer& layer) {
 void Llm::store(const Layer& layer, int index, int count, int position) {
   for_each(pool_, count, [&](int i, int) {
     float* key = keys_ + size_t(i) * key_stride_;
-    if (cosine_) rotate(layer, queries_ + size_t(i) * query_stride_, key, position + i);
-    cache_.store(index, position + i, key, values_ + size_t(i) * key_stride_);
+    float* query = queries_ + size_t(i) * query_stride_;
+    const float* value = values_ + size_t(i) * key_stride_;
+    norm_heads(layer, query, key);
+    if (stores_unrotated()) cache_.store(index, position + i, key, value);
+    if (cosine_) rotate(query, key, position + i);
+    if (!stores_unrotated()) cache_.store(index, position + i, key, value);
   });
 }
 
 // The queries and keys of one token, normed before if the model has norms for them.
-void Llm::rotate(const Layer& layer, float* query, float* key, int position) const {
+void Llm::norm_heads(const Layer& layer, float* query, float* key) const {
+  if (layer.query_norm) rmsnorm_heads(query, layer.query_norm, model_->heads, model_->head_size, model_->epsilon);
+  if (layer.key_norm) rmsnorm_heads(key, layer.key_norm, model_->kv_heads, model_->head_size, model_->epsilon);
+}
+
+void Llm::rotate(float* query, float* key, int position) const {
   const int size = model_->head_size;
   const size_t angles = size_t(position) * size_t(size / 2);
-  if (layer.query_norm) rmsnorm_heads(query, layer.query_norm, model_->heads, size, model_->epsilon);
-  if (layer.key_norm) rmsnorm_heads(key, layer.key_norm, model_->kv_heads, size, model_->epsilon);
   rope(query, model_->heads, size, cosine_ + angles, sine_ + angles);
   rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
 }
@@ -211,6 +237,12 @@ void Llm::look_back(int layer, int count, int position) {
       const size_t offset = size_t(token) * query_stride_ + size_t(kv_head * sharing + head) * size_t(size);
       Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
                          position + token + 1};
+      if (kv_ == KvType::kCodes && model_->cache.past_only) {
+        const size_t own = size_t(token) * key_stride_ + size_t(kv_head) * size_t(size);
+        queries.own_keys = keys_ + own;
+        queries.own_values = values_ + own;
+        queries.own_stride = key_stride_;
+      }
       if (slopes_) queries.slopes = slopes_ + kv_head * sharing + head;
       attention(queries, cache_.head(layer, kv_head), scratch);
     }

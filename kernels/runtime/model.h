@@ -7,8 +7,9 @@
 #include <vector>
 
 #include "runtime/architecture.h"
+#include "runtime/cache_format.h"
 #include "runtime/error.h"
-#include "runtime/linear.h"
+#include "runtime/general_linear.h"
 #include "runtime/norm.h"
 
 // What an architecture does not have stays empty.
@@ -41,6 +42,8 @@ struct Model {
   Norm embedding_norm, final_norm;
   Linear head;  // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
+  GeneralLinears general;  // those of the linears that are more than one matrix
+  CacheFormat cache;
 
   // Reads and checks the bytes of a model file, which must outlive the model and be aligned to 64 bytes. They may be hostile.
   Error parse(const uint8_t* data, size_t size);

@@ -13,7 +13,9 @@ from torch import Tensor
 from quantizers.blocks import observe, observers
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.observers import Range
+from quantizers.errors import RecipeError
 from quantizers.linear import QuantizedLinear, Stored
+from quantizers.sizes import Sizes
 
 GRIDS = ("attn_q", "attn_k", "attn_v")
 """Kinds of linears whose outputs attention reads."""
@@ -63,16 +65,18 @@ class StaticHeads(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def start(self, work: Work) -> None:
+        if not set(GRIDS) <= set(work.family.linears.values()):
+            raise RecipeError(
+                f"static-heads: queries, keys and values of a {work.family.name} model share one linear, whose heads "
+                "have no codes of their own: use a recipe without static heads, such as `whitepaper`"
+            )
         work.attention = replace(work.attention, grids={})
 
     def leave(self, view: View) -> None:
-        config, kinds = view.work.config, view.work.family.linears
+        sizes, kinds = Sizes.of(view.work.config), view.work.family.linears
         own = {inner: kind for inner, kind in kinds.items() if kind in GRIDS}
         most = _output_absmax(view, own)
-        heads = {
-            inner: config.num_attention_heads if kind == "attn_q" else config.num_key_value_heads
-            for inner, kind in own.items()
-        }
+        heads = {inner: sizes.heads if kind == "attn_q" else sizes.kv_heads for inner, kind in own.items()}
         grids = {view.name(inner): _steps(most[inner], count) for inner, count in heads.items()}
         view.work.attention = replace(view.work.attention, grids={**view.work.attention.grids, **grids})
 
