@@ -16,6 +16,8 @@ import torch
 from torch import Tensor
 
 from quantizers.atomic import atomic
+from quantizers.attention import ORDINARY, Attention
+from quantizers.attention_file import GRID, add_attention, read_attention, same_attention
 from quantizers.errors import FormatError
 from quantizers.families import Family, family_named, family_of
 from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
@@ -50,6 +52,7 @@ class StoredModel:
     tensors: Mapping[str, Stored]
     plan: Plan
     metadata: Mapping[str, Any]
+    attention: Attention = ORDINARY
 
 
 def write_gguf(quantized: QuantizedModel, path: Path) -> str:
@@ -68,6 +71,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
         for _, tensors in modules.values():
             for name, array in tensors.items():
                 writer.add_tensor(name, array)
+        add_attention(writer, family, quantized.attention)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -90,20 +94,25 @@ def read_gguf(path: Path) -> StoredModel:
         )
     try:
         family = family_named(metadata["general.architecture"])
-        tensors = _tensors({tensor.name: tensor.data for tensor in reader.tensors}, metadata, family)
+        data = {tensor.name: tensor.data for tensor in reader.tensors}
+        attention = read_attention(family, metadata, data)
+        tensors = _tensors({name: array for name, array in data.items() if not name.endswith(GRID)}, metadata, family)
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
-    return StoredModel(tensors, _plan(tensors, family), metadata)
+    return StoredModel(tensors, _plan(tensors, family), metadata, attention)
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
     """Raises FormatError unless gguf's reader gives back every part of every tensor of the model, bit for bit."""
-    stored = read_gguf(path).tensors
+    found = read_gguf(path)
+    stored = found.tensors
     if stored.keys() != quantized.tensors.keys():
         raise FormatError(f"{path}: tensors differ: {sorted(stored.keys() ^ quantized.tensors.keys())[:5]}")
     for name, tensor in quantized.tensors.items():
         if not same(tensor, stored[name]):
             raise FormatError(f"{path}: {name} does not read back as it was written")
+    if not same_attention(quantized.attention, found.attention):
+        raise FormatError(f"{path}: what attention does besides does not read back as it was written")
 
 
 def file_sha256(path: Path) -> str:

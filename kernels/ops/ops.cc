@@ -8,7 +8,8 @@
 
 #define OPS(DO)                                                                                                       \
   DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16) \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
+  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
+  DO(log2_attention_scratch) DO(log2_attention) DO(snap_heads)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -66,7 +67,13 @@ double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, cou
 
 void log2_codes(const float* probabilities, int count, uint8_t* codes) { kTable.log2_codes(probabilities, count, codes); }
 
-void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out) {
+size_t log2_attention_scratch(int head_size) { return kTable.log2_attention_scratch(head_size); }
+
+void log2_attention(const Queries& queries, const KvHead& head, float step, float* scratch) { kTable.log2_attention(queries, head, step, scratch); }
+
+void snap_heads(float* x, int heads, int head_size, const float* steps) { kTable.snap_heads(x, heads, head_size, steps); }
+
+void log2_attend(const uint8_t* codes, const int8_t* values, int positions, int head_size, int32_t* out) {
   kTable.log2_attend(codes, values, positions, head_size, out);
 }
 

@@ -1,0 +1,52 @@
+"""What a model file says of attention (kernels/FORMAT.md, section 9)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from quantizers.attention import Attention
+from quantizers.errors import FormatError
+from quantizers.families import Family
+from quantizers.ggml import ggml_name, hugging_face_name
+
+GRID = ".grid"
+"""Ends the name of a tensor of steps, after that of its linear."""
+
+
+def add_attention(writer: Any, family: Family, form: Attention) -> None:
+    """Keys and tensors; none of the ordinary attention."""
+    from gguf import GGUFValueType
+
+    if form.log2:
+        writer.add_string("bench.attention.softmax", "log2")
+    if form.prune:
+        writer.add_key_value("bench.prune.shares", list(form.prune), GGUFValueType.ARRAY, GGUFValueType.FLOAT32)
+    for name, grid in form.grids.items():
+        writer.add_tensor(ggml_name(family, name) + GRID, grid.float().numpy())
+
+
+def read_attention(family: Family, metadata: Mapping[str, Any], data: Mapping[str, npt.NDArray[Any]]) -> Attention:
+    """The inverse; shares as float32 holds them."""
+    softmax = metadata.get("bench.attention.softmax")
+    if softmax not in (None, "log2"):
+        raise FormatError(f"bench.attention.softmax is {softmax!r}, expected log2")
+    grids = {name.removesuffix(GRID): array for name, array in data.items() if name.endswith(GRID)}
+    return Attention(
+        {hugging_face_name(family, name): torch.from_numpy(array.copy()) for name, array in grids.items()},
+        softmax == "log2",
+        tuple(float(share) for share in metadata.get("bench.prune.shares", ())),
+    )
+
+
+def same_attention(one: Attention, other: Attention) -> bool:
+    """Whether a device computes the same, bit for bit."""
+    shares = [np.asarray(form.prune, np.float32).tolist() for form in (one, other)]
+    return (
+        one.grids.keys() == other.grids.keys()
+        and all(torch.equal(grid, other.grids[name]) for name, grid in one.grids.items())
+        and one.log2 == other.log2
+        and shares[0] == shares[1]
+    )
