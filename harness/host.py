@@ -107,8 +107,11 @@ class Host:
         return Text(*files, windows=len(tokens) // self.window)
 
     def sensitivity(self, advance: Advance) -> list[SensitivityRow]:
-        """Every layer under every candidate scheme, on calibration text that the recipe does not look at."""
-        from quantizers.sensitivity import measure
+        """Every layer under every candidate scheme, on calibration text that the recipe does not look at.
+
+        By the metric that the recipe names, or else by the KL of what it makes.
+        """
+        from quantizers.sensitivity import measure, scored
 
         calibration, tokens = self._calibration
         digests = _digest(calibration), _digest(tokens)
@@ -116,7 +119,10 @@ class Host:
         path = folder / "sensitivity.json"
         if not path.exists():
             schemes = [Scheme.parse(word) for word in self.suite.candidates]
-            rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe, calibration=calibration)
+            if self.recipe.metric is None:
+                rows = measure(self.loaded, tokens, schemes, advance, recipe=self.recipe, calibration=calibration)
+            else:
+                rows = scored(self.loaded, self.recipe.metric, schemes, self.recipe, calibration, advance)
             found = [SensitivityRow(row.layer, str(row.scheme), row.kl, row.mse) for row in rows]
             with atomic(path) as temporary:
                 temporary.write_text(json.dumps([asdict(row) for row in found]), encoding="utf-8")

@@ -1,7 +1,7 @@
 """BLOOM with its attention behind transformers' AttentionInterface, as all other families have it.
 
 model = BloomForCausalLM.from_pretrained(folder)
-model.set_attn_implementation("bench_fp16_cache")
+model.set_attn_implementation("bench_attention")
 
 transformers computes BLOOM's attention in place, where nothing can be put between keys, scores and values. Here ALiBi
 (Press et al. 2022, arXiv:2108.12409) is part of the mask, and what is left is attention as everybody's.

@@ -66,12 +66,7 @@ _GATED = ("mlp.gate_proj", "mlp.up_proj")
 
 LLAMA = Family(
     name="llama",
-    settings={
-        "hidden_act": ("silu",),
-        "attention_bias": (None, False),
-        "mlp_bias": (None, False),
-        "sliding_window": (None,),
-    },
+    settings={"hidden_act": ("silu",), "sliding_window": (None,)},
     blocks="model.layers",
     embedding="model.embed_tokens",
     final_norm="model.norm",
@@ -100,7 +95,7 @@ QWEN2 = replace(
 QWEN3 = replace(
     LLAMA,
     name="qwen3",
-    settings={"hidden_act": ("silu",), "attention_bias": (None, False), "use_sliding_window": (None, False)},
+    settings=QWEN2.settings,
     head_norms={"self_attn.q_norm": "attn_q_norm", "self_attn.k_norm": "attn_k_norm"},
 )
 

@@ -135,7 +135,7 @@ def prepare(
     loaded: LoadedModel, recipe: Recipe, plan: Plan | None = None, calibration: Tensor | None = None, seed: int = 0
 ) -> Work:
     """What a recipe works on: a copy of the model, and the plan with the recipe's targets."""
-    if "calibration" in recipe.needs and calibration is None:
+    if "calibration" in recipe.needs and calibration is None and not any(one.writes_text for one in recipe.blocks):
         raise RecipeError(f"recipe {recipe.name} needs calibration tokens")
     family = family_of(loaded.model)
     own = recipe.plan({name: _alias(family, name) for name in linears(loaded.model)}, plan.default if plan else None)
@@ -146,7 +146,8 @@ def prepare(
 @torch.no_grad()
 def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None) -> Work:
     """The model as a recipe makes it before rounding, all of whose linears are to be quantized."""
-    work = prepare(loaded, recipe, Plan(Scheme(8, 8)), calibration)
+    eight = Scheme(8, 8)
+    work = prepare(loaded, recipe, Plan(eight, dict.fromkeys(linears(loaded.model), eight)), calibration)
     for step in recipe.blocks:
         step.start(work)
     state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []

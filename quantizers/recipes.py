@@ -18,8 +18,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from quantizers.blocks.activation_rule import ActivationRule
+from quantizers.blocks.allocate import Allocate
 from quantizers.blocks.base import Block
 from quantizers.blocks.clip import Clip
+from quantizers.blocks.codebook import DintGptq
 from quantizers.blocks.compensate import BiasCorrection
 from quantizers.blocks.equalize import Equalize
 from quantizers.blocks.gwq import Gwq
@@ -27,17 +29,24 @@ from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
 from quantizers.blocks.kv import K_SORT, KV4, KV8, KVQUANT, VIDKV, WKVQUANT, KvCache
 from quantizers.blocks.log2 import Log2
+from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.mixllm import MixLlm
+from quantizers.blocks.percentile import PercentileSmooth
+from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.search import AqasScale, AwqScale
 from quantizers.blocks.slim import Slim
 from quantizers.blocks.smooth import Smooth
+from quantizers.blocks.smooth_attention import SmoothAttention
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
+from quantizers.blocks.synthetic import Synthetic
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
+from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
 from quantizers.errors import RecipeError, nearest
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
@@ -45,28 +54,39 @@ from quantizers.scheme import Scheme
 # fmt: off  # one a line, so that lines merge
 AnyBlock = Annotated[
     ActivationRule
+    | Allocate
     | AqasScale
     | AwqScale
     | BiasCorrection
     | Clip
+    | DintGptq
     | Equalize
     | Gptq
     | Gwq
     | Hqq
     | KvCache
     | Log2
+    | LogarithmicSmooth
     | MixLlm
     | Nearest
     | OnlineHadamard
+    | PercentileSmooth
+    | Quik
     | Rank
     | Rotate
     | Slim
     | Smooth
+    | SmoothAttention
     | Spike
+    | Spqr
     | Static
     | StaticHeads
+    | Synthetic
+    | StaticWithinRange
     | Tokens
-    | Trip,
+    | Trip
+    | TwoLevel
+    | TwoLevelGptq,
     Field(discriminator="block"),
 ]
 # fmt: on
@@ -113,6 +133,11 @@ class Recipe(BaseModel):
     def needs(self) -> frozenset[str]:
         """What its blocks need: of `calibration`, `moments`, `gradients`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def metric(self) -> str | None:
+        """What its own allocation weighs against cost: a name in metrics.METRICS."""
+        return next((block.metric for block in self.blocks if isinstance(block, Allocate)), None)
 
     @property
     def params(self) -> str:
@@ -197,6 +222,14 @@ RECIPES = {
         _recipe("wkvquant", "Yue et al. 2024, arXiv:2402.12065: its cache and past-only rule", Gptq(), WKVQUANT),
         _recipe("k-sort", "Trukhanov and Soloveychik 2024, arXiv:2403.20137", Nearest(), K_SORT, scheme="fp16"),
         _recipe("vidkv", "Tao et al. 2025, arXiv:2503.16257: without its FFT", Nearest(), VIDKV, scheme="fp16"),
+        _recipe("spqr", "Dettmers et al. 2023, arXiv:2306.03078", Spqr(), scheme="w3a8g32"),
+        _recipe(
+            "quik",
+            "Ashkboos et al. 2023, arXiv:2310.09259",
+            Quik(),
+            scheme="w4a4",
+            targets=(Target(match="*.ffn_down", scheme="w8a8"),),
+        ),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _agile("agile-quant"),
         _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),
@@ -219,9 +252,22 @@ RECIPES = {
         _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
         _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
         _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),
+        _recipe("ohq", "Huang et al. 2023, arXiv:2309.01945", Synthetic(), Allocate(), Nearest()),
         _recipe("smoothquant-gptq", "SmoothQuant's scaling with GPTQ's rounding", Smooth(), Gptq()),
         _recipe("awq", "Lin et al. 2023, arXiv:2306.00978", AwqScale(), Clip(), scheme="w4a16g128"),
         _recipe("aweq", "Li et al. 2023, arXiv:2311.01305", Equalize(), Nearest(), BiasCorrection(), scheme="w8a8"),
+        _recipe("fptq", "Li et al. 2023, arXiv:2308.15987", LogarithmicSmooth(), StaticWithinRange(), Nearest()),
+        _recipe("aqas", "Lee et al. 2023, arXiv:2311.05161", AqasScale(), DintGptq()),
+        _recipe("dgq", "Zhang et al. 2023, arXiv:2310.04836", PercentileSmooth(), TwoLevel()),
+        _recipe(
+            "qoq",
+            "Lin et al. 2024 (QServe), arXiv:2405.04532: without its reordering of channels",
+            SmoothAttention(),
+            Rotate(heads=False),
+            Smooth(alpha=0.05, joints="inner"),
+            TwoLevelGptq(),
+            KV4,
+        ),
     )
 }
 

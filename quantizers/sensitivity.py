@@ -17,6 +17,7 @@ from quantizers.blocks.base import Task, View
 from quantizers.errors import QuantizerError, nearest
 from quantizers.families import Family, family_of
 from quantizers.linear import Stored, stored_bias
+from quantizers.metrics import METRICS
 from quantizers.models import LoadedModel, blocks, linears
 from quantizers.passes import FullPass, block_inputs, replaced
 from quantizers.quantized_model import Progress, block_tasks, run_task, silent, transformed
@@ -82,6 +83,28 @@ def measure(
 
 
 @torch.no_grad()
+def scored(
+    loaded: LoadedModel,
+    metric: str,
+    schemes: Sequence[Scheme],
+    recipe: Recipe,
+    calibration: Tensor | None,
+    progress: Progress | None = None,
+) -> list[Sensitivity]:
+    """The same table by a metric of metrics.METRICS, in its unit, where `kl` would be: every linear by itself.
+
+    The metric looks at the calibration windows, or at the text that the recipe writes.
+    """
+    work, table = transformed(loaded, recipe, calibration), []
+    for done, scheme in enumerate(schemes):
+        (progress or silent)(done, len(schemes), f"{metric} {scheme}")
+        scores, errors = METRICS[metric](work, scheme), METRICS["proxy"](work, scheme)
+        table += [Sensitivity(name, scheme, score, errors[name]) for name, score in scores.items()]
+    (progress or silent)(len(schemes), len(schemes), metric)
+    return table
+
+
+@torch.no_grad()
 def noise_floor(loaded: LoadedModel, tokens: Tensor) -> float:
     """Mean KL in nats of the unquantized model when every linear rounds its inputs to fp16, as the device's does.
 
@@ -101,9 +124,8 @@ class _Run:
         self.work = transformed(loaded, recipe, calibration)
         self.model, self.family = self.work.model, self.work.family
         self.full = FullPass(self.model, tokens)
-        looks = "calibration" in recipe.needs
-        own = looks and calibration is not tokens
-        self.calibration = block_inputs(self.model, calibration) if own else self.full.inputs
+        own = "calibration" in recipe.needs and self.work.windows is not tokens
+        self.calibration = block_inputs(self.model, self.work.windows) if own else self.full.inputs
         self.block = _Block(self.family, -1, {}, {})
 
     def measure(self, index: int, group: tuple[str, ...], scheme: Scheme) -> Sensitivity:

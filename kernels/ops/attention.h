@@ -1,6 +1,6 @@
 // Attention of several queries over one head's keys and values, read once for all of them.
 //
-// out = softmax(query . keys / sqrt(D)) values. The keys pass in tiles of kTile positions with a running maximum and sum for each query
+// out = softmax(query . keys / sqrt(D) - slope * distance) values. The keys pass in tiles of kTile positions with a running maximum and sum for each query
 // (Milakov and Gimelshein 2018, "Online normalizer calculation for softmax"; Dao et al. 2022, "FlashAttention"), so that room does not
 // grow with the history. A query's result does not depend on which others it is computed with.
 #ifndef BENCH_OPS_ATTENTION_H_
@@ -22,6 +22,7 @@ struct Queries {
   int positions;         // that the first token sees, itself included; each later one sees one more
   float* start = nullptr;   // the probability of position 0 for token i, head j: start + i * start_stride + j; null for none
   size_t start_stride = 0;  // floats between tokens
+  const float* slopes = nullptr;  // of each head (ALiBi); null: positions do not count
 };
 
 // Tokens of one call, at most: at least 1. More than kQueryRows heads that share a head are several calls.

@@ -7,8 +7,9 @@
 #include "ops/attention.h"
 
 #define OPS(DO)                                                                                                       \
-  DO(rmsnorm) DO(rope) DO(softmax) DO(silu_multiply) DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16) \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
+  DO(rmsnorm) DO(rmsnorm_heads) DO(layernorm) DO(rope) DO(softmax) DO(silu_multiply) DO(relu) DO(gelu)                  \
+  DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16)                                                  \
+  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)                                        \
   DO(log2_attention_scratch) DO(log2_attention) DO(snap_heads)
 
 #define DECLARE(name) decltype(::name) name;
@@ -43,11 +44,23 @@ const Table kTable = choose();
 
 void rmsnorm(const float* x, const float* weight, int channels, float epsilon, float* y) { kTable.rmsnorm(x, weight, channels, epsilon, y); }
 
+void rmsnorm_heads(float* x, const float* weight, int heads, int head_size, float epsilon) {
+  kTable.rmsnorm_heads(x, weight, heads, head_size, epsilon);
+}
+
+void layernorm(const float* x, const float* weight, const float* bias, int channels, float epsilon, float* y) {
+  kTable.layernorm(x, weight, bias, channels, epsilon, y);
+}
+
 void rope(float* x, int heads, int head_size, const float* cosine, const float* sine) { kTable.rope(x, heads, head_size, cosine, sine); }
 
 void softmax(float* x, int count) { kTable.softmax(x, count); }
 
 void silu_multiply(const float* gate, const float* up, int count, float* y) { kTable.silu_multiply(gate, up, count, y); }
+
+void relu(const float* x, int count, float* y) { kTable.relu(x, count, y); }
+
+void gelu(const float* x, int count, float* y) { kTable.gelu(x, count, y); }
 
 void add(float* x, const float* y, int count) { kTable.add(x, y, count); }
 
@@ -87,5 +100,14 @@ void rope_table(int positions, int head_size, float base, float* cosine, float* 
       cosine[static_cast<int64_t>(position) * pairs + pair] = static_cast<float>(cos(angle));
       sine[static_cast<int64_t>(position) * pairs + pair] = static_cast<float>(sin(angle));
     }
+  }
+}
+
+void alibi_slopes(int heads, float* slopes) {
+  int power = 1;
+  while (2 * power <= heads) power *= 2;
+  for (int i = 0; i < heads; ++i) {
+    const double exponent = i < power ? -8.0 * (i + 1) / power : -4.0 * (2 * (i - power) + 1) / power;
+    slopes[i] = static_cast<float>(exp2(exponent));
   }
 }

@@ -1,4 +1,4 @@
-// The steps of a LLaMA block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
+// The steps of a transformer block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
 // Loops are written so that the compiler vectorizes them: sums run in kLanes independent lanes. Each op is one .inc file, compiled for the
 // preset's baseline and on x86-64 for AVX2 (the CPU decides, ops.cc); results are the same bit for bit, except those of attention
 // (attention.h), whose sums are fused where the instruction set has that.
@@ -10,17 +10,33 @@
 // y[i] = x[i] * weight[i] / sqrt(mean(x^2) + epsilon). `y` is apart from `x`, here and below: overlapping rows would not vectorize.
 void rmsnorm(const float* x, const float* weight, int channels, float epsilon, float* y);
 
+// rmsnorm of each of `heads` heads by itself, in place, with one `weight` [head_size] for all.
+void rmsnorm_heads(float* x, const float* weight, int heads, int head_size, float epsilon);
+
+// y[i] = (x[i] - mean) * weight[i] / sqrt(variance + epsilon) + bias[i].
+void layernorm(const float* x, const float* weight, const float* bias, int channels, float epsilon, float* y);
+
 // Fills cosine and sine of [position][pair] angles: position * base^(-2 * pair / head_size), pairs = head_size / 2.
 void rope_table(int positions, int head_size, float base, float* cosine, float* sine);
 
 // Rotates the neighbours (x[2i], x[2i+1]) of each of `heads` heads by the angles of one position.
 void rope(float* x, int heads, int head_size, const float* cosine, const float* sine);
 
+// How much the score of a key falls with each position that it is farther back, for each head (ALiBi: Press et al. 2022, arXiv:2108.12409):
+// 2^(-8 (i + 1) / n) for the first n heads, n the largest power of two; any others take every second slope of 2n heads.
+void alibi_slopes(int heads, float* slopes);
+
 // x[i] = exp(x[i] - max) / sum.
 void softmax(float* x, int count);
 
 // y[i] = silu(gate[i]) * up[i], silu(x) = x / (1 + exp(-x)).
 void silu_multiply(const float* gate, const float* up, int count, float* y);
+
+// y[i] = max(x[i], 0).
+void relu(const float* x, int count, float* y);
+
+// y[i] = x[i] (1 + tanh(sqrt(2 / pi) (x[i] + 0.044715 x[i]^3))) / 2.
+void gelu(const float* x, int count, float* y);
 
 // x[i] += y[i].
 void add(float* x, const float* y, int count);

@@ -10,7 +10,10 @@
 
 namespace ops_avx2 {
 #include "ops/elementwise.inc"
+#include "ops/gelu.inc"
+#include "ops/layernorm.inc"
 #include "ops/quantize.inc"
+#include "ops/relu.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
 #include "ops/silu.inc"

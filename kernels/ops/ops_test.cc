@@ -56,6 +56,38 @@ void test_rmsnorm() {
   check(ok, "rmsnorm divides by the root of the mean square");
 }
 
+void test_rmsnorm_heads() {
+  constexpr int heads = 3, size = 18;
+  const std::vector<float> x = numbers(heads * size, 1), w = numbers(size, 2);
+  std::vector<float> y = x, expected(heads * size);
+  rmsnorm_heads(y.data(), w.data(), heads, size, 1e-5f);
+  for (int head = 0; head < heads; ++head) rmsnorm(&x[head * size], w.data(), size, 1e-5f, &expected[head * size]);
+  check(y == expected, "rmsnorm_heads is rmsnorm of each head");
+}
+
+void test_layernorm() {
+  constexpr int n = 77;
+  const std::vector<float> x = numbers(n, 1), w = numbers(n, 2), b = numbers(n, 3);
+  std::vector<float> y(n);
+  layernorm(x.data(), w.data(), b.data(), n, 1e-5f, y.data());
+  double mean = 0, variance = 0;
+  for (const float each : x) mean += each / double{n};
+  for (const float each : x) variance += (each - mean) * (each - mean) / n;
+  bool ok = true;
+  for (int i = 0; i < n; ++i) ok = ok && fabs(y[i] - ((x[i] - mean) / sqrt(variance + 1e-5) * w[i] + b[i])) < 2e-6;
+  check(ok, "layernorm takes the mean away and divides by the standard deviation");
+}
+
+void test_alibi_slopes() {
+  std::vector<float> slopes(12);
+  alibi_slopes(8, slopes.data());
+  bool ok = true;
+  for (int i = 0; i < 8; ++i) ok = ok && slopes[i] == ldexpf(1, -(i + 1));
+  alibi_slopes(12, slopes.data());
+  for (int i = 0; i < 4; ++i) ok = ok && close(slopes[8 + i], exp2(-0.5 * (2 * i + 1)), 1e-7);
+  check(ok, "8 heads have slopes 1/2 to 1/256, and more heads take every second one of 16");
+}
+
 void test_rope() {
   constexpr int heads = 3, size = 6, positions = 50, at = 49;
   const std::vector<float> x = numbers(heads * size, 3);
@@ -92,6 +124,25 @@ void test_silu() {
   bool ok = true;
   for (int i = 0; i < n; ++i) ok = ok && close(y[i], gate[i] / (1 + exp(-double{gate[i]})) * up[i], 1e-6);
   check(ok, "silu_multiply is gate * sigmoid(gate) * up");
+}
+
+void test_relu_and_gelu() {
+  constexpr int n = 37;
+  const std::vector<float> x = numbers(n, 5);
+  std::vector<float> rectified(n), y(n);
+  relu(x.data(), n, rectified.data());
+  gelu(x.data(), n, y.data());
+  bool positive = true, ok = true;
+  for (int i = 0; i < n; ++i) {
+    positive = positive && rectified[i] == (x[i] > 0 ? x[i] : 0);
+    const double v = x[i], expected = 0.5 * v * (1 + tanh(0.7978845608028654 * (v + 0.044715 * v * v * v)));
+    ok = ok && fabs(y[i] - expected) < 1e-6;
+  }
+  check(positive, "relu is the larger of x and 0");
+  const float broken = NAN;
+  relu(&broken, 1, y.data());
+  check(isnan(y[0]), "relu of NaN is NaN");
+  check(ok, "gelu is the tanh formula");
 }
 
 // A cache of one layer whose rows are the numbers of keys and values, [position][head][D].
@@ -332,9 +383,13 @@ void test_log2_attention() {
 int main() {
   test_exp();
   test_rmsnorm();
+  test_rmsnorm_heads();
+  test_layernorm();
+  test_alibi_slopes();
   test_rope();
   test_softmax();
   test_silu();
+  test_relu_and_gelu();
   test_attention();
   test_attention_together();
   test_quantize();

@@ -43,6 +43,8 @@ void multiply_share(const Linear& linear, const MmActivations& input, int tokens
   weights.first_row = first;
   const MmOutput output = {y + first, stride};
   (tokens > 1 ? linear.prefill : linear.decode)->kernel(&shape, &weights, &input, &output);
+  if (!linear.bias) return;
+  for (int i = 0; i < tokens; ++i) add(y + size_t(i) * stride + first, linear.bias + first, std::min(end, linear.rows) - first);
 }
 
 }  // namespace
@@ -85,12 +87,15 @@ MmActivations Activations::packed(Pool* pool, const Linear& linear) {
 const float* Activations::computed(int token, int member) {
   const float* x = rows_.x + size_t(token) * rows_.stride;
   float* row = row_ + size_t(member) * row_floats_;
-  if (rows_.norm) {
-    rmsnorm(x, rows_.norm, rows_.columns, rows_.epsilon, row);
-  } else if (rows_.gate) {
-    silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row);
-  } else {
-    return x;
+  if (rows_.norm.weight) {
+    rows_.norm.apply(x, rows_.columns, rows_.epsilon, row);
+    return row;
+  }
+  switch (rows_.activation) {
+    case Activation::kNone: return x;
+    case Activation::kSiluGate: silu_multiply(rows_.gate + size_t(token) * rows_.stride, x, rows_.columns, row); break;
+    case Activation::kRelu: relu(x, rows_.columns, row); break;
+    case Activation::kGelu: gelu(x, rows_.columns, row); break;
   }
   return row;
 }

@@ -10,16 +10,19 @@
 #include <stdint.h>
 
 #include "mm/mm.h"
+#include "runtime/architecture.h"
 #include "runtime/linear.h"
+#include "runtime/norm.h"
 #include "runtime/pool.h"
 
-// What the rows are: x itself, rmsnorm(x) or silu(gate) * x.
+// What the rows are: x itself, norm(x), or the activation of x.
 struct Rows {
   const float* x;
   size_t stride;  // floats between tokens, also of `gate`
   int tokens, columns;
-  const float* gate = nullptr;
-  const float* norm = nullptr;  // [columns], the weights of the norm
+  Activation activation = Activation::kNone;
+  const float* gate = nullptr;  // of kSiluGate
+  Norm norm{};                  // without weight: none
   float epsilon = 0;
 };
 
@@ -69,7 +72,7 @@ class Activations {
   int32_t* sums_ = nullptr;     // [tokens][columns / 32]
 };
 
-// y[token][row] = linear * input for every token of the input, rows split over the team by blocks of 8. `linears` are multiplied
+// y[token][row] = linear * input + bias for every token of the input, rows split over the team by blocks of 8. `linears` are multiplied
 // in one go: their inputs are the same, `y[i]` has padded_rows() of linear i per token and `strides[i]` elements between tokens.
 void multiply(Pool* pool, Activations* activations, int count, const Linear* const* linears, float* const* y, const size_t* strides);
 

@@ -19,6 +19,7 @@ struct Linear {
   Scheme scheme;
   int rows = 0;     // N, outputs
   int columns = 0;  // K, inputs
+  const float* bias = nullptr;  // [N], added to every product; null for none
   MmWeights weights{};
   const MmVariant* decode = nullptr;   // for one token
   const MmVariant* prefill = nullptr;  // for more, of the same family

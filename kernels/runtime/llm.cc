@@ -1,9 +1,8 @@
-// The forward pass (Touvron et al. 2023, "LLaMA").
+// The forward pass: blocks of attention and feed-forward network, each of which reads the normed residual and adds to it.
 #include "runtime/llm.h"
 
 #include <algorithm>
 #include <atomic>
-#include <initializer_list>
 
 #include "ops/attention.h"
 #include "ops/ops.h"
@@ -41,6 +40,9 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   batch_ = batch;
   logit_rows_ = logit_rows;
   kv_ = kv;
+  if (model->positions && positions > model->context) {
+    return error(ErrorCode::kUsage, "%d positions, of which the model has learned %d", positions, model->context);
+  }
   if (Error failed = find_kernels()) return failed;
   const uint64_t bytes = place(nullptr);
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
@@ -48,14 +50,15 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   place(memory_.data());
   for (std::vector<int>* rows : {&token_of_, &row_of_, &ranked_, &moved_}) rows->resize(size_t(batch));
   dropped_.assign(model->layers.size(), 0);
-  rope_table(positions, model->head_size, model->rope_base, cosine_, sine_);
+  if (cosine_) rope_table(positions, model->head_size, model->rope_base, cosine_, sine_);
+  if (slopes_) alibi_slopes(model->heads, slopes_);
   return {};
 }
 
 Error Llm::find_kernels() {
   for (Layer& layer : model_->layers) {
-    for (Linear* linear : {&layer.q, &layer.k, &layer.v, &layer.output, &layer.gate, &layer.up, &layer.down}) {
-      if (Error failed = linear->find_kernels()) return failed;
+    for (const Model::Place& place : model_->linears(&layer)) {
+      if (Error failed = place.linear->find_kernels()) return failed;
     }
   }
   return model_->head.find_kernels();
@@ -66,8 +69,9 @@ uint64_t Llm::place(uint8_t* memory) {
   const int query_columns = model.heads * model.head_size, key_columns = model.kv_heads * model.head_size;
   const uint64_t rows = uint64_t(batch_), positions = uint64_t(positions_);
   channel_stride_ = padded(model.channels);
-  query_stride_ = padded(query_columns);
-  key_stride_ = padded(key_columns);
+  const bool fused = model.architecture->fused_qkv;
+  query_stride_ = padded(fused ? query_columns + 2 * key_columns : query_columns);
+  key_stride_ = fused ? query_stride_ : padded(key_columns);
   hidden_stride_ = padded(model.hidden);
   logits_stride_ = padded(model.vocabulary);
   scratch_stride_ = (std::max(attention_scratch(model.head_size), log2_attention_scratch(model.head_size)) + 15) / 16 * 16;
@@ -76,14 +80,22 @@ uint64_t Llm::place(uint8_t* memory) {
   residual_ = placer.floats(rows, channel_stride_);
   projected_ = placer.floats(rows, channel_stride_);
   queries_ = placer.floats(rows, query_stride_);
-  keys_ = placer.floats(rows, key_stride_);
-  values_ = placer.floats(rows, key_stride_);
+  if (!fused) {
+    keys_ = placer.floats(rows, key_stride_);
+    values_ = placer.floats(rows, key_stride_);
+  } else if (memory) {
+    keys_ = queries_ + query_columns;
+    values_ = keys_ + key_columns;
+  }
   attended_ = placer.floats(rows, query_stride_);
-  gate_ = placer.floats(rows, hidden_stride_);
+  if (model.architecture->gated()) gate_ = placer.floats(rows, hidden_stride_);
   up_ = placer.floats(rows, hidden_stride_);
   scratch_ = placer.floats(uint64_t(pool_->size()), scratch_stride_);
-  cosine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
-  sine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
+  if (model.architecture->positions == Positions::kRotary) {
+    cosine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
+    sine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
+  }
+  if (model.architecture->positions == Positions::kAlibi) slopes_ = placer.floats(1, uint64_t(model.heads));
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
   start_ = placer.floats(rows, uint64_t(model.heads));
   importance_ = placer.floats(rows, 1);
@@ -104,9 +116,7 @@ const float* Llm::prefill(const uint32_t* tokens, int count) {
 
 const float* Llm::forward(const uint32_t* tokens, int count, int position, Logits wanted) {
   const Model& model = *model_;
-  for_each(pool_, count, [&](int i, int) {
-    floats_from_halves(model.embedding + size_t(tokens[i]) * model.channels, model.channels, residual_ + size_t(i) * channel_stride_);
-  });
+  embed(tokens, count, position);
   kept_ = count;
   for (int i = 0; i < count; ++i) token_of_[size_t(i)] = i;
   for (size_t i = 0; i < model.layers.size(); ++i) {
@@ -125,10 +135,24 @@ const float* Llm::forward(const uint32_t* tokens, int count, int position, Logit
   return logits_;
 }
 
+// residual = norm(embedding + positions), of what the model has.
+void Llm::embed(const uint32_t* tokens, int count, int position) {
+  const Model& model = *model_;
+  const size_t channels = size_t(model.channels);
+  for_each(pool_, count, [&](int i, int) {
+    float *residual = residual_ + size_t(i) * channel_stride_, *other = projected_ + size_t(i) * channel_stride_;
+    floats_from_halves(model.embedding + size_t(tokens[i]) * channels, model.channels, model.embedding_norm.weight ? other : residual);
+    if (model.embedding_norm.weight) model.embedding_norm.apply(other, model.channels, model.epsilon, residual);
+    if (!model.positions) return;
+    floats_from_halves(model.positions + size_t(position + i + kLearnedOffset) * channels, model.channels, other);
+    add(residual, other, model.channels);
+  });
+}
+
 // The normed residual of `count` tokens.
-Rows Llm::normed(const float* weight, int first, int count) const {
+Rows Llm::normed(const Norm& norm, int first, int count) const {
   Rows rows = {residual_ + size_t(first) * channel_stride_, channel_stride_, count, model_->channels};
-  rows.norm = weight;
+  rows.norm = norm;
   rows.epsilon = model_->epsilon;
   return rows;
 }
@@ -140,32 +164,48 @@ void Llm::add_product(const Linear& linear, int count) {
   for_each(pool_, count, [&](int i, int) { add(residual_ + size_t(i) * channel_stride_, projected_ + size_t(i) * channel_stride_, model_->channels); });
 }
 
-// residual += output(attention(rope(q), rope(k), v)) of the normed residual.
+// residual += output(attention(q, k, v)) of the normed residual.
 void Llm::attend(const Layer& layer, int index, int count, int position) {
   activations_.set_input(normed(layer.attention_norm, 0, count));
-  const Linear* const inputs[] = {&layer.q, &layer.k, &layer.v};
-  float* const projections[] = {queries_, keys_, values_};
-  const size_t strides[] = {query_stride_, key_stride_, key_stride_};
-  multiply(pool_, &activations_, 3, inputs, projections, strides);
-  rotate_and_store(index, count, position);
+  project(layer);
+  store(layer, index, count, position);
   look_back(index, count, position);
   activations_.set_input({attended_, query_stride_, count, model_->heads * model_->head_size});
   add_product(layer.output, count);
 }
 
-void Llm::rotate_and_store(int layer, int count, int position) {
-  const int size = model_->head_size;
+// Queries, keys and values of the input.
+void Llm::project(const Layer& layer) {
+  const Linear* const inputs[] = {&layer.q, &layer.k, &layer.v};
+  const Linear* const fused = &layer.qkv;
+  float* const projections[] = {queries_, keys_, values_};
+  const size_t strides[] = {query_stride_, key_stride_, key_stride_};
+  if (model_->architecture->fused_qkv) {
+    multiply(pool_, &activations_, 1, &fused, projections, strides);
+  } else {
+    multiply(pool_, &activations_, 3, inputs, projections, strides);
+  }
+}
+
+void Llm::store(const Layer& layer, int index, int count, int position) {
   for_each(pool_, count, [&](int i, int) {
-    const size_t angles = (size_t(position) + size_t(i)) * size_t(size / 2);
-    float *key = keys_ + size_t(i) * key_stride_, *value = values_ + size_t(i) * key_stride_;
-    const Layer& own = model_->layers[size_t(layer)];
-    if (own.q_grid) snap_heads(queries_ + size_t(i) * query_stride_, model_->heads, size, own.q_grid);
-    if (own.k_grid) snap_heads(key, model_->kv_heads, size, own.k_grid);
-    if (own.v_grid) snap_heads(value, model_->kv_heads, size, own.v_grid);
-    rope(queries_ + size_t(i) * query_stride_, model_->heads, size, cosine_ + angles, sine_ + angles);
-    rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
-    cache_.store(layer, position + i, key, value);
+    float *query = queries_ + size_t(i) * query_stride_, *key = keys_ + size_t(i) * key_stride_, *value = values_ + size_t(i) * key_stride_;
+    if (layer.q_grid) snap_heads(query, model_->heads, model_->head_size, layer.q_grid);
+    if (layer.k_grid) snap_heads(key, model_->kv_heads, model_->head_size, layer.k_grid);
+    if (layer.v_grid) snap_heads(value, model_->kv_heads, model_->head_size, layer.v_grid);
+    if (cosine_) rotate(layer, query, key, position + i);
+    cache_.store(index, position + i, key, value);
   });
+}
+
+// The queries and keys of one token, normed before if the model has norms for them.
+void Llm::rotate(const Layer& layer, float* query, float* key, int position) const {
+  const int size = model_->head_size;
+  const size_t angles = size_t(position) * size_t(size / 2);
+  if (layer.query_norm) rmsnorm_heads(query, layer.query_norm, model_->heads, size, model_->epsilon);
+  if (layer.key_norm) rmsnorm_heads(key, layer.key_norm, model_->kv_heads, size, model_->epsilon);
+  rope(query, model_->heads, size, cosine_ + angles, sine_ + angles);
+  rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
 }
 
 // attended = attention(queries). A piece of work is a few tokens of the heads that share a key-value head; whoever is free takes the next:
@@ -182,9 +222,10 @@ void Llm::look_back(int layer, int count, int position) {
       const int kv_head = piece / parts % model_->kv_heads, head = piece % parts * heads;
       const size_t offset = size_t(token) * query_stride_ + size_t(kv_head * sharing + head) * size_t(size);
       Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
-                               position + token + 1};
+                         position + token + 1};
       queries.start = start_ + size_t(token) * size_t(model_->heads) + size_t(kv_head * sharing + head);
       queries.start_stride = size_t(model_->heads);
+      if (slopes_) queries.slopes = slopes_ + kv_head * sharing + head;
       if (model_->log2_softmax) {
         log2_attention(queries, cache_.head(layer, kv_head), model_->layers[size_t(layer)].v_grid[kv_head], scratch);
       } else {
@@ -225,16 +266,17 @@ void Llm::rank_tokens(int count, int kept) {
   std::sort(middle, end);
 }
 
-// residual += down(silu(gate) * up) of the normed residual.
+// residual += down(activation(up)) of the normed residual.
 void Llm::feed_forward(const Layer& layer, int count) {
   activations_.set_input(normed(layer.ffn_norm, 0, count));
-  const Linear* const inputs[] = {&layer.gate, &layer.up};
-  float* const projections[] = {gate_, up_};
+  const Linear* const inputs[] = {&layer.up, &layer.gate};
+  float* const projections[] = {up_, gate_};
   const size_t strides[] = {hidden_stride_, hidden_stride_};
-  multiply(pool_, &activations_, 2, inputs, projections, strides);
-  Rows gated = {up_, hidden_stride_, count, model_->hidden};
-  gated.gate = gate_;
-  activations_.set_input(gated);
+  multiply(pool_, &activations_, model_->architecture->gated() ? 2 : 1, inputs, projections, strides);
+  Rows rows = {up_, hidden_stride_, count, model_->hidden};
+  rows.activation = model_->architecture->activation;
+  rows.gate = gate_;
+  activations_.set_input(rows);
   add_product(layer.down, count);
 }
 

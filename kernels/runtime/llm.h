@@ -1,4 +1,4 @@
-// Llm: runs a model on tokens. RMSNorm, rotary positions, grouped-query attention, SwiGLU; every linear in its own scheme.
+// Llm: runs a model on tokens, as its architecture says; every linear in its own scheme.
 //
 // All memory is taken at the start; a forward pass allocates nothing. Buffers are [token][...] with rows padded as the kernels want.
 #ifndef BENCH_RUNTIME_LLM_H_
@@ -20,7 +20,8 @@ class Llm {
  public:
   // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`), with keys and
   // values kept as `kv`.
-  // `unsupported` when a linear has no kernel on this CPU, `memory` when there is too little of it, counting the model file.
+  // `unsupported` when a linear has no kernel on this CPU, `usage` when the model has not learned so many positions, `memory` when there is too
+  // little of it, counting the model file.
   // The model and the pool must outlive this object.
   Error start(Model* model, Pool* pool, int positions, int batch, int logit_rows, KvType kv);
 
@@ -42,11 +43,14 @@ class Llm {
  private:
   uint64_t place(uint8_t* memory);
   Error find_kernels();
+  void embed(const uint32_t* tokens, int count, int position);
   void attend(const Layer& layer, int index, int count, int position);
   void feed_forward(const Layer& layer, int count);
-  Rows normed(const float* weight, int first, int count) const;
+  void project(const Layer& layer);
+  Rows normed(const Norm& norm, int first, int count) const;
   void add_product(const Linear& linear, int count);
-  void rotate_and_store(int layer, int count, int position);
+  void store(const Layer& layer, int index, int count, int position);
+  void rotate(const Layer& layer, float* query, float* key, int position) const;
   void look_back(int layer, int count, int position);
   int drop_tokens(size_t layer, int count);
   void rank_tokens(int count, int kept);
@@ -62,15 +66,16 @@ class Llm {
   size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0, scratch_stride_ = 0;
   float* residual_ = nullptr;    // [batch][C]
   float* projected_ = nullptr;   // [batch][C], what a block adds to the residual
-  float* queries_ = nullptr;     // [batch][heads * head size]
+  float* queries_ = nullptr;     // [batch][heads * head size], followed by keys and values when one linear gives all three
   float* keys_ = nullptr;        // [batch][kv heads * head size]
   float* values_ = nullptr;      // [batch][kv heads * head size]
   float* attended_ = nullptr;    // [batch][heads * head size]
-  float* gate_ = nullptr;        // [batch][F]
+  float* gate_ = nullptr;        // [batch][F] if there is one
   float* up_ = nullptr;          // [batch][F]
   float* scratch_ = nullptr;     // [threads][scratch_stride_], for attention
-  float* cosine_ = nullptr;      // [positions][head size / 2]
+  float* cosine_ = nullptr;      // [positions][head size / 2] of rotary positions
   float* sine_ = nullptr;        // [positions][head size / 2]
+  float* slopes_ = nullptr;      // [heads] of ALiBi
   float* logits_ = nullptr;      // [logit rows][V]
   float* start_ = nullptr;       // [batch][heads], what each token's heads pay to the first one
   float* importance_ = nullptr;  // [batch]

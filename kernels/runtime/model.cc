@@ -22,7 +22,7 @@ struct Declared {  // one entry of the bench.linear.* arrays
   uint32_t rows, columns;
 };
 
-// Takes tensors out of the file and counts them, so that one that nobody asked for (a bias, say) is noticed.
+// Takes tensors out of the file and counts them, so that one that nobody asked for is noticed.
 class Reader {
  public:
   Error open(const uint8_t* data, size_t size) {
@@ -43,11 +43,19 @@ class Reader {
     return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
   }
 
+  Error norm(const std::string& name, int count, bool has_bias, Norm* out) {
+    if (Error failed = floats(name + ".weight", count, &out->weight)) return failed;
+    return has_bias ? floats(name + ".bias", count, &out->bias) : Error{};
+  }
+
   bool has_linear(std::string_view name) const { return declared_.count(name) || file.has_tensor(std::string(name) + ".weight"); }
 
   Error linear(const std::string& name, int rows, int columns, Linear* out) {
     out->rows = rows;
     out->columns = columns;
+    if (file.has_tensor(name + ".bias")) {
+      if (Error failed = floats(name + ".bias", rows, &out->bias)) return failed;
+    }
     const auto declared = declared_.find(name);
     if (declared != declared_.end()) return packed(name, declared->second, out);
     const uint8_t* weights;
@@ -114,35 +122,46 @@ class Reader {
   size_t declared_taken_ = 0;
 };
 
-Error read_kind(const Gguf& file) {
-  std::string_view architecture;
-  if (Error failed = file.string("general.architecture", &architecture)) return failed;
-  if (architecture != "llama") {
-    return error(ErrorCode::kUnsupported, "architecture '%s', this agent runs llama", std::string(architecture.substr(0, 64)).c_str());
+Error read_kind(const Gguf& file, Model* model) {
+  std::string_view name;
+  if (Error failed = file.string("general.architecture", &name)) return failed;
+  model->architecture = find_architecture(name);
+  if (!model->architecture) {
+    return error(ErrorCode::kUnsupported, "architecture '%s', this agent runs %s", std::string(name.substr(0, 64)).c_str(), architecture_names().c_str());
   }
   uint32_t version;
   return file.u32("bench.format_version", kFormatVersion, kFormatVersion, &version);
 }
 
-Error read_sizes(const Gguf& file, Model* model, uint32_t* layers) {
+// All of a head is turned.
+Error read_rotary(const Gguf& file, const std::string& prefix, Model* model) {
   uint32_t rotary = 0;
+  if (Error failed = file.u32((prefix + "rope.dimension_count").c_str(), 1, kMaxHeads, &rotary)) return failed;
+  if (rotary != uint32_t(model->head_size) || rotary % 2) {
+    return error(ErrorCode::kUnsupported, "%srope.dimension_count is %u, expected the key length %d, an even number", prefix.c_str(), rotary,
+                 model->head_size);
+  }
+  return file.f32((prefix + "rope.freq_base").c_str(), &model->rope_base);
+}
+
+Error read_sizes(const Gguf& file, Model* model, uint32_t* layers) {
+  const std::string prefix = std::string(model->architecture->name) + ".";
   const struct {
     const char* key;
     uint32_t maximum;
     void* out;
   } sizes[] = {
-      {"llama.vocab_size", kMaxRows, &model->vocabulary},
-      {"llama.context_length", kMaxContext, &model->context},
-      {"llama.embedding_length", kMaxColumns, &model->channels},
-      {"llama.block_count", kMaxLayers, layers},
-      {"llama.feed_forward_length", kMaxColumns, &model->hidden},
-      {"llama.attention.head_count", kMaxHeads, &model->heads},
-      {"llama.attention.head_count_kv", kMaxHeads, &model->kv_heads},
-      {"llama.attention.key_length", kMaxHeads, &model->head_size},
-      {"llama.rope.dimension_count", kMaxHeads, &rotary},
+      {"vocab_size", kMaxRows, &model->vocabulary},
+      {"context_length", kMaxContext, &model->context},
+      {"embedding_length", kMaxColumns, &model->channels},
+      {"block_count", kMaxLayers, layers},
+      {"feed_forward_length", kMaxColumns, &model->hidden},
+      {"attention.head_count", kMaxHeads, &model->heads},
+      {"attention.head_count_kv", kMaxHeads, &model->kv_heads},
+      {"attention.key_length", kMaxHeads, &model->head_size},
   };
   for (const auto& size : sizes) {
-    if (Error failed = file.u32(size.key, 1, size.maximum, static_cast<uint32_t*>(size.out))) return failed;
+    if (Error failed = file.u32((prefix + size.key).c_str(), 1, size.maximum, static_cast<uint32_t*>(size.out))) return failed;
   }
   if (model->heads % model->kv_heads) {
     return error(ErrorCode::kModel, "%d attention heads do not share %d key-value heads evenly", model->heads, model->kv_heads);
@@ -150,29 +169,21 @@ Error read_sizes(const Gguf& file, Model* model, uint32_t* layers) {
   if (int64_t{model->heads} * model->head_size > kMaxColumns) {
     return error(ErrorCode::kUnsupported, "%d heads of %d, expected at most %d together", model->heads, model->head_size, kMaxColumns);
   }
-  if (rotary != uint32_t(model->head_size) || rotary % 2) {
-    return error(ErrorCode::kUnsupported, "llama.rope.dimension_count is %u, expected the key length %d, an even number", rotary, model->head_size);
-  }
-  if (Error failed = file.f32("llama.attention.layer_norm_rms_epsilon", &model->epsilon)) return failed;
-  return file.f32("llama.rope.freq_base", &model->rope_base);
+  const char* epsilon = model->architecture->layer_norm ? "attention.layer_norm_epsilon" : "attention.layer_norm_rms_epsilon";
+  if (Error failed = file.f32((prefix + epsilon).c_str(), &model->epsilon)) return failed;
+  return model->architecture->positions == Positions::kRotary ? read_rotary(file, prefix, model) : Error{};
 }
 
 Error read_layer(Reader* reader, const Model& model, const std::string& prefix, Layer* layer) {
-  const int c = model.channels, f = model.hidden;
-  const int queries = model.heads * model.head_size, keys = model.kv_heads * model.head_size;
-  if (Error failed = reader->floats(prefix + "attn_norm.weight", c, &layer->attention_norm)) return failed;
-  if (Error failed = reader->floats(prefix + "ffn_norm.weight", c, &layer->ffn_norm)) return failed;
-  const struct {
-    const char* name;
-    int rows, columns;
-    Linear* out;
-  } linears[] = {
-      {"attn_q", queries, c, &layer->q},      {"attn_k", keys, c, &layer->k}, {"attn_v", keys, c, &layer->v},
-      {"attn_output", c, queries, &layer->output}, {"ffn_gate", f, c, &layer->gate}, {"ffn_up", f, c, &layer->up},
-      {"ffn_down", c, f, &layer->down},
-  };
-  for (const auto& linear : linears) {
-    if (Error failed = reader->linear(prefix + linear.name, linear.rows, linear.columns, linear.out)) return failed;
+  const Architecture& architecture = *model.architecture;
+  if (Error failed = reader->norm(prefix + "attn_norm", model.channels, architecture.layer_norm, &layer->attention_norm)) return failed;
+  if (Error failed = reader->norm(prefix + "ffn_norm", model.channels, architecture.layer_norm, &layer->ffn_norm)) return failed;
+  if (architecture.head_norms) {
+    if (Error failed = reader->floats(prefix + "attn_q_norm.weight", model.head_size, &layer->query_norm)) return failed;
+    if (Error failed = reader->floats(prefix + "attn_k_norm.weight", model.head_size, &layer->key_norm)) return failed;
+  }
+  for (const Model::Place& place : model.linears(layer)) {
+    if (Error failed = reader->linear(prefix + place.name, place.rows, place.columns, place.linear)) return failed;
   }
   return {};
 }
@@ -192,8 +203,13 @@ Error read_grids(Reader* reader, const Model& model, const std::string& prefix, 
     if (!reader->file.has_tensor(prefix + grid.name)) continue;
     if (Error failed = reader->floats(prefix + grid.name, grid.heads, grid.out)) return failed;
   }
+  if (reader->file.has_tensor(prefix + "attn_qkv.grid")) {
+    if (Error failed = reader->floats(prefix + "attn_qkv.grid", model.heads + 2 * model.kv_heads, &layer->q_grid)) return failed;
+    layer->k_grid = layer->q_grid + model.heads;
+    layer->v_grid = layer->k_grid + model.kv_heads;
+  }
   if (!model.log2_softmax || layer->v_grid) return {};
-  return error(ErrorCode::kModel, "bench.attention.softmax is log2, but %sattn_v has no grid", prefix.c_str());
+  return error(ErrorCode::kModel, "bench.attention.softmax is log2, but the values of %.16s have no grid", prefix.c_str());
 }
 
 Error read_softmax(const Gguf& file, Model* model) {
@@ -222,10 +238,18 @@ Error read_shares(const Gguf& file, Model* model) {
 }
 
 Error read_ends(Reader* reader, Model* model) {
-  const uint8_t* embedding;
+  const Architecture& architecture = *model->architecture;
+  const uint8_t *embedding, *positions;
   if (Error failed = reader->halves("token_embd.weight", model->vocabulary, model->channels, &embedding)) return failed;
   model->embedding = reinterpret_cast<const uint16_t*>(embedding);
-  if (Error failed = reader->floats("output_norm.weight", model->channels, &model->final_norm)) return failed;
+  if (architecture.positions == Positions::kLearned) {
+    if (Error failed = reader->halves("position_embd.weight", kLearnedOffset + model->context, model->channels, &positions)) return failed;
+    model->positions = reinterpret_cast<const uint16_t*>(positions);
+  }
+  if (architecture.embedding_norm) {
+    if (Error failed = reader->norm("token_embd_norm", model->channels, architecture.layer_norm, &model->embedding_norm)) return failed;
+  }
+  if (Error failed = reader->norm("output_norm", model->channels, architecture.layer_norm, &model->final_norm)) return failed;
   if (reader->has_linear("output")) return reader->linear("output", model->vocabulary, model->channels, &model->head);
   model->head.rows = model->vocabulary;
   model->head.columns = model->channels;
@@ -242,7 +266,7 @@ bool Model::prunes() const {
 Error Model::parse(const uint8_t* data, size_t size) {
   Reader reader;
   if (Error failed = reader.open(data, size)) return failed;
-  if (Error failed = read_kind(reader.file)) return failed;
+  if (Error failed = read_kind(reader.file, this)) return failed;
   uint32_t count;
   if (Error failed = read_sizes(reader.file, this, &count)) return failed;
   if (Error failed = read_ends(&reader, this)) return failed;
@@ -255,4 +279,19 @@ Error Model::parse(const uint8_t* data, size_t size) {
   if (Error failed = read_shares(reader.file, this)) return failed;
   file_bytes = size;
   return reader.all_taken();
+}
+
+std::vector<Model::Place> Model::linears(Layer* layer) const {
+  const int c = channels, f = hidden, queries = heads * head_size, keys = kv_heads * head_size;
+  std::vector<Place> places;
+  if (architecture->fused_qkv) {
+    places = {{"attn_qkv", queries + 2 * keys, c, &layer->qkv}};
+  } else {
+    places = {{"attn_q", queries, c, &layer->q}, {"attn_k", keys, c, &layer->k}, {"attn_v", keys, c, &layer->v}};
+  }
+  places.push_back({"attn_output", c, queries, &layer->output});
+  if (architecture->gated()) places.push_back({"ffn_gate", f, c, &layer->gate});
+  places.push_back({"ffn_up", f, c, &layer->up});
+  places.push_back({"ffn_down", c, f, &layer->down});
+  return places;
 }

@@ -1,4 +1,4 @@
-// Model: a LLaMA-architecture language model as FORMAT.md section 1 lays it out, checked and ready to multiply.
+// Model: a language model as FORMAT.md section 1 lays it out, checked and ready to multiply.
 #ifndef BENCH_RUNTIME_MODEL_H_
 #define BENCH_RUNTIME_MODEL_H_
 
@@ -6,16 +6,21 @@
 
 #include <vector>
 
+#include "runtime/architecture.h"
 #include "runtime/error.h"
 #include "runtime/linear.h"
+#include "runtime/norm.h"
 
+// What an architecture does not have stays empty.
 struct Layer {
-  const float* attention_norm;  // [C]
-  const float* ffn_norm;        // [C]
-  Linear q, k, v;               // C -> heads * head_size, C -> kv_heads * head_size (twice)
-  Linear output;                // heads * head_size -> C
-  Linear gate, up;              // C -> F
-  Linear down;                  // F -> C
+  Norm attention_norm, ffn_norm;
+  const float* query_norm = nullptr;  // [head size]
+  const float* key_norm = nullptr;    // [head size]
+  Linear q, k, v;                     // C -> heads * head_size, C -> kv_heads * head_size (twice)
+  Linear qkv;                         // the three of them one below the other
+  Linear output;                      // heads * head_size -> C
+  Linear gate, up;                    // C -> F
+  Linear down;                        // F -> C
   // Steps of the static codes that each head of q, k and v is rounded to; null: it is not.
   const float* q_grid = nullptr;  // [heads]
   const float* k_grid = nullptr;  // [kv_heads]
@@ -24,6 +29,7 @@ struct Layer {
 };
 
 struct Model {
+  const Architecture* architecture = nullptr;
   int vocabulary = 0;  // V
   int context = 0;     // positions it was trained for
   int channels = 0;    // C
@@ -37,8 +43,9 @@ struct Model {
   size_t file_bytes = 0;
 
   const uint16_t* embedding = nullptr;  // fp16 [V][C]
-  const float* final_norm = nullptr;    // [C]
-  Linear head;                          // C -> V, the embedding itself when tied
+  const uint16_t* positions = nullptr;  // fp16 [kLearnedOffset + context][C] when they are learned
+  Norm embedding_norm, final_norm;
+  Linear head;  // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
 
   // Whether tokens of a prompt are dropped: it is then one batch.
@@ -46,6 +53,14 @@ struct Model {
 
   // Reads and checks the bytes of a model file, which must outlive the model and be aligned to 64 bytes. They may be hostile.
   Error parse(const uint8_t* data, size_t size);
+
+  // The linears of a layer that this architecture has, in the order of computation, with their shapes and names in the file.
+  struct Place {
+    const char* name;
+    int rows, columns;
+    Linear* linear;
+  };
+  std::vector<Place> linears(Layer* layer) const;
 };
 
 #endif  // BENCH_RUNTIME_MODEL_H_

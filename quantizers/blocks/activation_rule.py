@@ -27,6 +27,8 @@ class ActivationRule(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def start(self, work: Work) -> None:
+        if not work.unplanned:
+            return
         default = work.plan.default
         chosen = self.kinds(work)
         raised = {

@@ -20,6 +20,7 @@ from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
 from quantizers.kv_cache import FP16_CACHE, Cache
 from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
+from quantizers.models import linears
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -31,6 +32,9 @@ class Block(BaseModel):
 
     needs: ClassVar[frozenset[str]] = frozenset()
     """Of `calibration` (token windows), `moments` (E[x x^T] of linears' inputs), `gradients` (of the loss)."""
+
+    writes_text: ClassVar[bool] = False
+    """Whether `start` sets the calibration, so that none need be given."""
 
     def start(self, work: "Work") -> None:
         """Before the first transformer block: change the plan, or what lies outside the blocks."""
@@ -76,6 +80,11 @@ class Work:
         from quantizers.blocks.gradients import weight_gradients
 
         return weight_gradients(self.model, self.windows)
+
+    @property
+    def unplanned(self) -> list[str]:
+        """Linears that the plan does not name: those to which a block may give another scheme."""
+        return [name for name in linears(self.model) if name not in self.plan.layers]
 
     @property
     def windows(self) -> Tensor:

@@ -1,12 +1,14 @@
 """Clip: round to nearest with ranges that are searched group by group, on what the linear gives (AWQ)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
+from quantizers.blocks import affine
+from quantizers.blocks.affine import Affine
 from quantizers.blocks.base import Block, Task
 from quantizers.blocks.round import plain
 from quantizers.blocks.search import some
@@ -18,19 +20,25 @@ class Clip(Block):
     """AWQ's clip search (Lin et al. 2023, arXiv:2306.00978): ranges of groups times 1 down to `least` in `steps` steps.
 
     Every group takes the factor that changes its share of the outputs least, in squares, on the calibration text.
-    whole: kinds whose ranges are not searched, since products of queries and keys follow.
+    asymmetric: a group has an offset too (affine.py), from 2 bits up. whole: kinds whose ranges are not searched, since
+    products of queries and keys follow.
     """
 
     block: Literal["clip"] = "clip"
     least: Annotated[float, Field(gt=0, le=1)] = 0.5
     steps: Annotated[int, Field(ge=1)] = 10
+    asymmetric: bool = True
     whole: tuple[str, ...] = ("attn_q", "attn_k")
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def linear(self, task: Task) -> None:
         ratios = [1.0] if task.kind in self.whole else shrinking(self.least, self.steps)
-        task.stored = plain(clipped(task.weight, task.scheme, some(task.observed.rows), ratios), task.inputs)
+        rows, offset = some(task.observed.rows), self.asymmetric and task.scheme.weight_bits > 1
+        if offset and not task.scheme.ternary:
+            task.stored = clipped_affine(task.weight, task.scheme, rows, ratios).stored(task.inputs)
+        else:
+            task.stored = plain(clipped(task.weight, task.scheme, rows, ratios), task.inputs)
 
 
 def shrinking(least: float, steps: int) -> Iterator[float]:
@@ -38,15 +46,39 @@ def shrinking(least: float, steps: int) -> Iterator[float]:
     return (1 - (1 - least) * step / steps for step in range(steps + 1))
 
 
-def clipped(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterator[float] | list[float]) -> QuantizedWeight:
-    """Rounded to nearest, each group's scale times the ratio that changes its outputs least for rows [S, K]."""
-    whole = group_scales(weight, scheme)
-    best, least = whole, torch.full(whole.shape, torch.inf)
+def clipped(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float]) -> QuantizedWeight:
+    """Rounded to nearest, each group's scale times the best of the ratios for rows [S, K]."""
+    whole = group_scales(weight, scheme).float()
+
+    def encoded(ratio: Tensor) -> QuantizedWeight:
+        scales = (whole * ratio).half()
+        return QuantizedWeight(scheme, to_codes(weight, spread(scales, scheme, weight.shape[1]), scheme), scales)
+
+    return encoded(best_ratios(weight, scheme, rows, ratios, lambda ratio: dequantize(encoded(ratio))))
+
+
+def clipped_affine(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float]) -> Affine:
+    """The same with offsets: both ends of a group's range are multiplied."""
+    scales, offsets = (part.float() for part in affine.ranges(weight, scheme))
+
+    def encoded(ratio: Tensor) -> Affine:
+        return affine.encoded(weight, (scales * ratio).half(), (offsets * ratio).half(), scheme)
+
+    return encoded(best_ratios(weight, scheme, rows, ratios, lambda ratio: encoded(ratio).values()))
+
+
+def best_ratios(
+    weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float], values_of: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """Of each group [N, groups] the ratio that changes its share of the outputs for rows [S, K] least, in squares.
+
+    values_of: what a weight [N, K] becomes when the ranges of its groups are multiplied by a ratio.
+    """
+    best, least = torch.ones(()), torch.tensor(torch.inf)
     for ratio in ratios:
-        scales = (whole.float() * ratio).half()
-        errors = group_errors(weight - dequantize(_encoded(weight, scales, scheme)), rows, scheme)
-        best, least = torch.where(errors < least, scales, best), torch.minimum(errors, least)
-    return _encoded(weight, best, scheme)
+        errors = group_errors(weight - values_of(torch.tensor(ratio)), rows, scheme)
+        best, least = torch.where(errors < least, ratio, best), torch.minimum(errors, least)
+    return best
 
 
 def group_errors(difference: Tensor, rows: Tensor, scheme: Scheme) -> Tensor:
@@ -54,7 +86,3 @@ def group_errors(difference: Tensor, rows: Tensor, scheme: Scheme) -> Tensor:
     width = group_columns(scheme, difference.shape[1])
     parts = zip(torch.split(difference, width, 1), torch.split(rows, width, 1), strict=True)
     return torch.stack([(part @ x.T).square().sum(1) for part, x in parts], 1)
-
-
-def _encoded(weight: Tensor, scales: Tensor, scheme: Scheme) -> QuantizedWeight:
-    return QuantizedWeight(scheme, to_codes(weight, spread(scales, scheme, weight.shape[1]), scheme), scales)

@@ -50,10 +50,12 @@ class Rank(Block):
         return self
 
     def start(self, work: Work) -> None:
-        default = work.plan.default
+        default, names = work.plan.default, work.unplanned
+        if not names:
+            return
         scores = METRICS[self.metric](work, replace(default, weight_bits=self.bits[0]))
         sizes = {name: layer.weight.numel() for name, layer in linears(work.model).items()}
-        free = {name: score for name, score in scores.items() if name not in work.plan.layers}
+        free = {name: scores[name] for name in names}
         groups = self._groups(work, free)
         means = [sum(free[name] for name in group) / len(group) for group in groups]
         widths = classes(means, [sum(sizes[name] for name in group) for group in groups], self.shares)

@@ -108,11 +108,11 @@ def searched_scales(weight: Tensor, scheme: Scheme) -> Tensor:
     """fp16 [N, groups]: those of `group_scales` times the factor that gives the least sum |error|^2.4."""
     columns, width = weight.shape[1], group_columns(scheme, weight.shape[1])
     plain_scales = group_scales(weight, scheme)
-    best, least = plain_scales, torch.full(plain_scales.shape, torch.inf, dtype=torch.float64)
+    best, least, weight = plain_scales, torch.full(plain_scales.shape, torch.inf), weight.float()
     for factor in FACTORS:
         scales = (plain_scales.float() * factor).half()
-        each = spread(scales, scheme, columns).double()
-        stored = values(to_codes(weight.double(), each, scheme).double(), scheme) * each
+        each = spread(scales, scheme, columns)
+        stored = values(to_codes(weight, each, scheme).float(), scheme) * each
         error = (stored - weight).abs() ** POWER
         summed = torch.nn.functional.pad(error, (0, -columns % width)).view(len(weight), -1, width).sum(2)
         best, least = torch.where(summed < least, scales, best), torch.minimum(summed, least)

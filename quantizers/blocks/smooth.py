@@ -16,21 +16,22 @@ from quantizers.blocks import observe
 from quantizers.blocks.base import Block, View
 from quantizers.blocks.channels import Channels, channels_of
 from quantizers.blocks.observe import Seen
-from quantizers.families import Joint
 
 SCALE_LIMITS = (1e-2, 1e4)
 """Bounds of s: channels that hardly occur in the calibration text must not blow up weights."""
 
 
 class Scaling(Block):
-    """Equalizes the joints of a transformer block by a rule; `inner`: up into down and v into o too, not only norms."""
+    """Equalizes joints of a block by a rule: those of norms, the `inner` ones (up to down, v to o), or all."""
 
-    inner: bool = True
+    joints: Literal["all", "norms", "inner"] = "all"
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def enter(self, view: View) -> None:
-        joints = [joint for joint in view.work.family.joints if self.inner or is_norm(view, joint)]
+        family = view.work.family
+        wanted = {"all": (True, False), "norms": (True,), "inner": (False,)}[self.joints]
+        joints = [joint for joint in family.joints if (joint.producer in family.norms) in wanted]
         found = {str(i): channels_of(view.block, joint, view.work.config) for i, joint in enumerate(joints)}
         watched = {key: one.consumers[0] for key, one in found.items()}
         seen = observe.seen(watched, view.block, view.inputs)
@@ -45,7 +46,7 @@ class Scaling(Block):
 class Smooth(Scaling):
     """SmoothQuant (Xiao et al. 2023, arXiv:2211.10438): s = max|x|^alpha / max|W|^(1-alpha) per channel.
 
-    The paper leaves out what `inner` adds.
+    The paper scales norms only.
     """
 
     block: Literal["smooth"] = "smooth"
@@ -60,7 +61,3 @@ def smoothing_scale(activations: Tensor, weights: Tensor, alpha: float) -> Tenso
     scale = activations**alpha / weights ** (1 - alpha)
     silent = (activations == 0) | (weights == 0)
     return torch.where(silent, 1.0, scale).clamp(*SCALE_LIMITS)
-
-
-def is_norm(view: View, joint: Joint) -> bool:
-    return joint.producer in view.work.family.norms

@@ -23,5 +23,7 @@ class Spike(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def start(self, work: Work) -> None:
+        if not work.unplanned:
+            return
         flagged = {name: FP16 for name, r in spike(work, work.plan.default).items() if r > self.ratio}
         work.plan = Plan(work.plan.default, {**flagged, **work.plan.layers})

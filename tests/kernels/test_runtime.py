@@ -332,6 +332,11 @@ def renamed(old: str, new: str) -> Callable[[File], File]:
     return lambda file: replace(file, tensors={new if k == old else k: v for k, v in file.tensors.items()})
 
 
+def with_bias(name: str, count: int) -> Callable[[File], File]:
+    bias = Tensor((count,), TENSOR_F32, bytes(4 * count))
+    return lambda file: replace(file, tensors={**file.tensors, f"{name}.bias": bias})
+
+
 HOSTILE: dict[str, tuple[Callable[[File], File], str]] = {
     "version 2": (lambda f: replace(f, version=2), "GGUF version 2, expected 3"),
     "2^63 tensors": (lambda f: replace(f, counts=(1 << 63, None)), "9223372036854775808 tensors"),
@@ -364,8 +369,8 @@ HOSTILE: dict[str, tuple[Callable[[File], File], str]] = {
                                         "'blk.0.attn_q.weight' is missing"),
     "schemes as numbers": (with_key("bench.linear.schemes", ARRAY, (U32, [4])), "expected an array of type 8"),
     "a missing tensor": (renamed("blk.0.ffn_up.weight", "blk.0.ffn_upp.weight"), "'blk.0.ffn_up.weight' is missing"),
-    "a bias": (lambda f: replace(f, tensors={**f.tensors, "blk.0.attn_q.bias": Tensor((8,), TENSOR_F32, bytes(32))}),
-               "would be ignored"),
+    "a bias of a norm that has none": (with_bias("blk.0.attn_norm", 8), "would be ignored"),
+    "a bias that is too short": (with_bias("blk.0.attn_q", 4), "F32 [4], expected F32 [8]"),
     "a transposed matrix": (with_tensor("token_embd.weight", shape=(16, 8)), "F16 [16, 8], expected F16 [8, 16]"),
     "fp32 where fp16 belongs": (with_tensor("blk.0.attn_k.weight", type=0, data=bytes(128)), "F32 [8, 4], expected"),
     "a type of ggml that is not ours": (with_tensor("blk.0.attn_k.weight", type=2), "ggml type 2"),

@@ -111,8 +111,6 @@ def test_truncated_weights_are_invalid(folder: Path) -> None:
         ({"architectures": ["GPT2LMHeadModel"]}, "GPT2LMHeadModel.*LlamaForCausalLM"),
         ({"architectures": None}, "none.*LlamaForCausalLM"),
         ({"hidden_act": "gelu"}, "hidden_act.*gelu"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"mlp_bias": True}, "mlp_bias"),
         ({"sliding_window": 64}, "sliding_window"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"rope_parameters": {"rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0}}, "llama3"),

@@ -45,7 +45,7 @@ def test_recipes_say_whether_they_look_at_text() -> None:
 
 
 def test_parameters_are_readable() -> None:
-    assert RECIPES["smoothquant"].params == "Smooth(inner=True, alpha=0.5) + Nearest()"
+    assert RECIPES["smoothquant"].params == "Smooth(joints='all', alpha=0.5) + Nearest()"
 
 
 def test_a_misspelt_recipe_names_the_nearest() -> None:

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantizers.blocks.clip import clipped, group_errors, shrinking
+from quantizers.blocks import affine
+from quantizers.blocks.clip import clipped, clipped_affine, group_errors, shrinking
 from quantizers.primitives import dequantize, quantize
 from quantizers.scheme import Scheme
 
@@ -15,9 +16,12 @@ from quantizers.scheme import Scheme
 def test_every_group_errs_no_more_than_with_its_whole_range(seed: int, word: str) -> None:
     generator, scheme = torch.Generator().manual_seed(seed), Scheme.parse(word)
     weight, rows = torch.randn(16, 76, generator=generator), torch.randn(40, 76, generator=generator)
-    found, whole = clipped(weight, scheme, rows, shrinking(0.5, 10)), quantize(weight, scheme)
-    now, was = (group_errors(weight - dequantize(one), rows, scheme) for one in (found, whole))
-    assert (now <= was).all() and now.sum() < was.sum()
+    for found, whole in (
+        (dequantize(clipped(weight, scheme, rows, shrinking(0.5, 10))), dequantize(quantize(weight, scheme))),
+        (clipped_affine(weight, scheme, rows, shrinking(0.5, 10)).values(), affine.nearest(weight, scheme).values()),
+    ):
+        now, was = (group_errors(weight - values, rows, scheme) for values in (found, whole))
+        assert (now <= was).all() and now.sum() < was.sum()
 
 
 def test_the_factor_one_is_round_to_nearest() -> None:

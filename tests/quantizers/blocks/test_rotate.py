@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from quantizers.blocks.rotate import Rotate, keeping_ones, orthogonal
 from quantizers.blocks.round import Nearest
+from quantizers.errors import RecipeError
 from quantizers.export import verify_roundtrip, write_gguf
 from quantizers.models import LoadedModel, load
 from quantizers.plan import Plan
@@ -41,6 +42,17 @@ def test_rotation_keeps_the_function(loaded: LoadedModel, tokens: torch.Tensor, 
     after = transformed(double, recipe(Rotate(heads=heads)), tokens).model
     assert not after.lm_head.weight.equal(double.model.lm_head.weight)
     assert torch.allclose(after(tokens).logits, double.model(tokens).logits, rtol=1e-5, atol=1e-5)
+
+
+def test_every_family_is_rotated_or_refused(family_model: LoadedModel, family_tokens: torch.Tensor) -> None:
+    """Biases, layer norms, learned positions and norms of heads; BLOOM normalizes its embedding, which cannot turn."""
+    if family_model.config.model_type == "bloom":
+        with pytest.raises(RecipeError, match="word_embeddings_layernorm"):
+            transformed(family_model, recipe(Rotate()), family_tokens)
+        return
+    after = transformed(family_model, recipe(Rotate()), family_tokens).model
+    before = family_model.model(family_tokens).logits
+    assert torch.allclose(after(family_tokens).logits, before, rtol=1e-3, atol=1e-3)
 
 
 def test_equal_seeds_rotate_equally(loaded: LoadedModel) -> None:
