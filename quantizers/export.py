@@ -71,7 +71,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
         for _, tensors in modules.values():
             for name, array in tensors.items():
                 writer.add_tensor(name, array)
-        add_attention(writer, family, quantized.attention)
+        add_attention(writer, family, sizes, quantized.attention)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -95,7 +95,7 @@ def read_gguf(path: Path) -> StoredModel:
     try:
         family = family_named(metadata["general.architecture"])
         data = {tensor.name: tensor.data for tensor in reader.tensors}
-        attention = read_attention(family, metadata, data)
+        attention = read_attention(family, _sizes(metadata, family), metadata, data)
         tensors = _tensors({name: array for name, array in data.items() if not name.endswith(GRID)}, metadata, family)
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error

@@ -84,5 +84,11 @@ def _shortened(arguments: dict[str, Any], alive: Tensor) -> dict[str, Any]:
     seen = torch.ones(count, count, dtype=torch.bool).tril() & alive[:, None, None, :]
     numbers = (alive.cumsum(1) - 1).clamp(min=0)
     angles = arguments.get("position_embeddings")  # cosines and sines [1, T, D] of models that rotate
-    turned = {} if angles is None else {"position_embeddings": tuple(each[0][numbers] for each in angles)}
+    turned: dict[str, Any] = (
+        {} if angles is None else {"position_embeddings": tuple(each[0][numbers] for each in angles)}
+    )
+    alibi = arguments.get("alibi")  # slope times position [B * heads, 1, T] of models that have such
+    if alibi is not None:
+        heads = alibi.view(len(alive), -1, count)
+        turned["alibi"] = heads.gather(2, numbers[:, None].expand(heads.shape)).view(alibi.shape)
     return {**arguments, "attention_mask": seen, **turned}
