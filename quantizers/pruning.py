@@ -74,8 +74,11 @@ class _Step:
         if self.share:
             self.pruning.alive = survivors(before, self.pruning.attention.start[self.index], self.share)
 
-    def leave(self, _block: nn.Module, _args: tuple[Tensor], output: Tensor) -> Tensor:
-        return torch.where(self.pruning.alive[..., None], output, self.frozen)
+    def leave(self, _block: nn.Module, _args: tuple[Tensor], output: Any) -> Any:
+        """Some blocks give a tuple, hidden states first."""
+        hidden, *rest = output if isinstance(output, tuple) else (output,)
+        left = torch.where(self.pruning.alive[..., None], hidden, self.frozen)
+        return (left, *rest) if isinstance(output, tuple) else left
 
 
 def _shortened(arguments: dict[str, Any], alive: Tensor) -> dict[str, Any]:

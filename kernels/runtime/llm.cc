@@ -121,7 +121,7 @@ const float* Llm::forward(const uint32_t* tokens, int count, int position, Logit
   for (int i = 0; i < count; ++i) token_of_[size_t(i)] = i;
   for (size_t i = 0; i < model.layers.size(); ++i) {
     if (position == 0) dropped_[i] = count - kept_;
-    attend(model.layers[i], static_cast<int>(i), kept_, position - dropped_[i]);
+    attend(model.layers[i], static_cast<int>(i), kept_, position == 0 ? 0 : position - dropped_[i]);
     if (position == 0 && model.layers[i].prune > 0) kept_ = drop_tokens(i, kept_);
     feed_forward(model.layers[i], kept_);
   }
