@@ -5,6 +5,7 @@ prefill_ms=40     at most 40 ms for the whole prefill
 bytes=3MB         a model file of at most 3 000 000 bytes (also kB, GB, KiB, MiB, GiB)
 bytes=90%         at most 90 % of the reference scheme's (w4a8g128)
 bytes=90%:w8a8    at most 90 % of uniform w8a8
+bytes=50%:range   at most half of the way from the least that the candidates can cost to the most (HAWQ-V3, OHQ)
 kl=0.02           mean KL divergence of at most 0.02 nats per token
 """
 
@@ -22,12 +23,14 @@ METRICS = ("decode_ms", "prefill_ms", "bytes", "kl")
 UNITS = {"": 1.0, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "KiB": 2.0**10, "MiB": 2.0**20, "GiB": 2.0**30}
 REFERENCE = "w4a8g128"
 """The scheme that a percentage refers to unless it names another: the format most deployments use today."""
+RANGE = "range"
+"""Said in place of a scheme: the percentage is of the way from the least to the most."""
 _AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?(e-?\d+)?)(?P<unit>%|[A-Za-z]*)(:(?P<scheme>\w+))?")
 
 
 @dataclass(frozen=True)
 class Limit:
-    """`amount` of the metric's unit, or that share of a uniform scheme's when `relative_to` names one."""
+    """`amount` of the metric's unit, or that share of a uniform scheme's, or of RANGE, when `relative_to` says so."""
 
     metric: str
     amount: float
@@ -47,8 +50,16 @@ class Limit:
     def __str__(self) -> str:
         return f"{self.metric}={self.amount:g}" + (f" x {self.relative_to}" if self.relative_to else "")
 
-    def budget(self, uniform: Callable[[str, str], float]) -> Budget:
-        """In absolute terms; `uniform(scheme, metric)` is what a uniform model costs."""
+    @property
+    def scheme(self) -> str | None:
+        """The uniform scheme that it refers to."""
+        return None if self.relative_to == RANGE else self.relative_to
+
+    def budget(self, uniform: Callable[[str, str], float], span: Callable[[str], tuple[float, float]]) -> Budget:
+        """In absolute terms; uniform(scheme, metric): what a uniform model costs; span(metric): the least and most."""
+        if self.relative_to == RANGE:
+            low, high = span(self.metric)
+            return Budget(self.metric, low + self.amount * (high - low))
         unit = uniform(self.relative_to, self.metric) if self.relative_to else 1.0
         return Budget(self.metric, self.amount * unit)
 
@@ -60,6 +71,17 @@ def parse_limits(words: Iterable[str]) -> tuple[Limit, ...]:
         if sum(other.metric == limit.metric for other in limits) > 1:
             raise UsageError(f"two budgets for {limit.metric}; expected one")
     return limits
+
+
+def parse_weights(words: Iterable[str]) -> dict[str, float]:
+    """`METRIC=WEIGHT` words, of what is minimised; raises UsageError."""
+    found = {}
+    for word in words:
+        limit = Limit.parse(word)
+        if limit.relative_to is not None:
+            raise UsageError(f"weight {word!r}: expected {limit.metric}=NUMBER, such as {limit.metric}=0.5")
+        found[limit.metric] = limit.amount
+    return found
 
 
 def _absolute(word: str, metric: str, match: re.Match[str]) -> Limit:
@@ -75,7 +97,8 @@ def _absolute(word: str, metric: str, match: re.Match[str]) -> Limit:
 def _relative(word: str, metric: str, match: re.Match[str]) -> Limit:
     scheme = match["scheme"] or REFERENCE
     try:
-        Scheme.parse(scheme)
+        if scheme != RANGE:
+            Scheme.parse(scheme)
     except SchemeError as error:
         raise UsageError(f"budget {word!r}: {error}") from error
     return Limit(metric, float(match["number"]) / 100, scheme)

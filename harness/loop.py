@@ -52,7 +52,7 @@ from quantizers.plan import Plan
 
 ALLOCATED = "allocated"
 ENOUGH = 0.01
-"""A further round must promise a KL divergence lower by this share."""
+"""A further round must promise a KL divergence (or objective) lower by this share."""
 
 T = TypeVar("T")
 
@@ -273,7 +273,7 @@ class Loop:
     def _record_prediction(self, session: int, state: State, rows: list[SensitivityRow]) -> None:
         """From the uniform models alone: what was allocated is predicted, not fitted."""
         predictor = self._predictor(state, rows, ())
-        free = predictor.problem(self.suite.model_copy(update={"budgets": ()}))
+        free = predictor.problem(self.suite.model_copy(update={"budgets": (), "objective": {}}))
         record = PredictionRecord(
             device=state.name,
             session=session,
@@ -318,9 +318,10 @@ def _standing(state: State) -> list[Model]:
 
 
 def _gains(problem: Problem, allocation: Allocation, last: Deployed) -> bool:
-    """Whether an allocation promises a KL lower by ENOUGH than the last deployed one, or mends a broken budget."""
+    """Whether an allocation promises less by ENOUGH than the last deployed one, or mends a broken budget."""
     layers = {layer: group.name for group in problem.groups for layer in group.layers}
     before = {layers[name]: scheme for name, scheme in last.schemes.items()}
     if before == dict(allocation.choice):
         return False
-    return not keeps(problem, before) or allocation.totals["kl"] < (1 - ENOUGH) * problem.total(before, "kl")
+    stood = problem.total(before, problem.minimise)
+    return not keeps(problem, before) or allocation.totals[problem.minimise] < (1 - ENOUGH) * stood

@@ -5,11 +5,12 @@ model file; kl: the sum of the layers' own, scaled to what a deployed model show
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from harness.allocate import Candidate, Group, Problem
-from harness.allocate.problem import restrict, tie
+from harness.allocate.problem import OBJECTIVE, restrict, tie, weigh
 from harness.allocate.refine import Deployment, Fit, fit
 from harness.costs import CostTable, Shape
 from harness.errors import InfrastructureError
@@ -84,9 +85,11 @@ class Predictor:
         usable = [c for c in suite.candidates if self.costs.knows(c, self.shapes.values(), (1, self.prefill))]
         groups = {name: restrict(self._group(name, usable), suite.allow, suite.deny) for name in self.shapes}
         fixed = {metric: self.fits[metric].a for metric in TIMES} | {"bytes": float(self.file_bytes)}
-        return Problem(
-            tuple(_tied(groups, suite.tied)), tuple(limit.budget(self.uniform) for limit in suite.limits), "kl", fixed
-        )
+        tied = _tied(groups, suite.tied)
+        budgets = tuple(limit.budget(self.uniform, partial(_span, tied, fixed)) for limit in suite.limits)
+        if suite.objective:
+            return Problem(tuple(weigh(tied, suite.objective)), budgets, OBJECTIVE, fixed)
+        return Problem(tuple(tied), budgets, "kl", fixed)
 
     def uniform(self, scheme: str, metric: str) -> float:
         """What a uniform model costs: times as predicted (so that it fits its own budget), the rest as measured."""
@@ -112,6 +115,12 @@ class Predictor:
 
     def _operators_ms(self, metric: str, schemes: Mapping[str, str]) -> float:
         return self.costs.model_ms(schemes, self.shapes, _length(metric, self.prefill))
+
+
+def _span(groups: Sequence[Group], fixed: Mapping[str, float], metric: str) -> tuple[float, float]:
+    """The least and the most of a metric that the candidates can add up to."""
+    costs = [[candidate.costs[metric] for candidate in group.candidates] for group in groups]
+    return tuple(math.fsum([fixed.get(metric, 0.0), *map(pick, costs)]) for pick in (min, max))  # type: ignore[return-value]
 
 
 def _labelled(models: Iterable[Deployed], label: str) -> Deployed | None:

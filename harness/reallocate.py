@@ -1,6 +1,6 @@
 """Reallocate: solve again for other budgets from what a run has measured; no device is needed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from harness.allocate import solve
 from harness.allocate.export import AllocationFile
@@ -15,14 +15,23 @@ from harness.suite import Suite
 from harness.tables import View, device_names
 
 
-def reallocate(store: Store, run: Run, device: str, budgets: Sequence[str], costs: Run | None = None) -> AllocationFile:
-    """The best plan for the device within the budgets (or those of the run, when none are given).
+def reallocate(
+    store: Store,
+    run: Run,
+    device: str,
+    budgets: Sequence[str],
+    costs: Run | None = None,
+    objective: Mapping[str, float] | None = None,
+) -> AllocationFile:
+    """The best plan for the device within the budgets, by the objective (each that of the run when not given).
 
     Products cost what `costs` measured of them, a run of `bench kernels` on the same device; the others what `run` did.
     """
     suite = suite_of(run)
     if budgets:
         suite = type(suite).model_validate(suite.model_dump() | {"budgets": tuple(budgets)})
+    if objective:
+        suite = suite.model_copy(update={"objective": dict(objective)})
     view = View(store, run, device)
     models = {
         kind: [_deployed(view, model) for model in view.models if bool(model.round) == kind] for kind in (False, True)
@@ -61,10 +70,8 @@ def _costs_of(store: Store, run: Run, view: View, suite: Suite) -> CostTable:
 
 def _check_references(suite: Suite, measured: Sequence[str]) -> None:
     for limit in suite.limits:
-        if limit.relative_to and limit.relative_to not in measured:
-            raise UsageError(
-                f"budget {limit}: the run did not measure {limit.relative_to}; it has {', '.join(measured)}"
-            )
+        if limit.scheme and limit.scheme not in measured:
+            raise UsageError(f"budget {limit}: the run did not measure {limit.scheme}; it has {', '.join(measured)}")
 
 
 def _deployed(view: View, model: ModelRecord) -> Deployed | None:

@@ -10,6 +10,7 @@ deny: {"*.down_proj": [w2a8g128]}
 launches: 6
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.errors import UsageError
-from harness.limits import REFERENCE, Limit, parse_limits
+from harness.limits import METRICS, REFERENCE, Limit, parse_limits
 from harness.words import nearest
 from quantizers.errors import SchemeError
 from quantizers.scheme import Scheme
@@ -40,6 +41,8 @@ class Suite(BaseModel):
     candidates: Names = ("w8a8", "w6a8g128", "w5a8g128", "w4a8g128", "w4a8g32", "w3a8g128", "w3a8g32", "w2a8g128")
     budgets: tuple[str, ...] = ("decode_ms=105%", "bytes=110%")
     """A little more than uniform 4 bits takes: what can that buy? At exactly its time, noise would decide."""
+    objective: dict[str, float] = {}
+    """What is minimised: weights of metrics, each brought to 0..1 over layers and candidates (OHQ); {}: kl alone."""
     allow: dict[str, tuple[str, ...]] = {}
     deny: dict[str, tuple[str, ...]] = {}
     tied: tuple[tuple[str, ...], ...] = ()
@@ -87,6 +90,16 @@ class Suite(BaseModel):
             cls._are_schemes(words)
         return rules
 
+    @field_validator("objective")
+    @classmethod
+    def _weighs_known_metrics(cls, weights: dict[str, float]) -> dict[str, float]:
+        for metric, weight in weights.items():
+            if metric not in METRICS:
+                raise ValueError(f"no metric {metric!r}{nearest(metric, METRICS)}")
+            if not 0 <= weight < math.inf:
+                raise ValueError(f"the weight of {metric} is {weight}: expected a number from 0 up")
+        return weights
+
     @field_validator("budgets")
     @classmethod
     def _are_limits(cls, words: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,7 +113,7 @@ class Suite(BaseModel):
     @property
     def deployed(self) -> tuple[str, ...]:
         """The uniform models to measure: those asked for, the baseline, and those that budgets refer to."""
-        needed = [limit.relative_to for limit in self.limits if limit.relative_to]
+        needed = [limit.scheme for limit in self.limits if limit.scheme]
         return tuple(dict.fromkeys((BASELINE, *self.uniform, *needed)))
 
     @property

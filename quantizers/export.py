@@ -7,7 +7,8 @@ Equal models give equal bytes. A file appears complete or not at all. No tokeniz
 """
 
 import hashlib
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -60,17 +61,19 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
     import gguf
 
     family, sizes = family_of(quantized.source.model), quantized.source.sizes
-    named = {ggml_name(family, name): tensor for name, tensor in quantized.tensors.items()}
-    ordered = {name: named[name] for name in sorted(named, key=file_order)}
-    modules = {name: _module(name, stored, row_order(family, sizes, name)) for name, stored in ordered.items()}
-    with atomic(path) as temporary:
-        writer = gguf.GGUFWriter(temporary, family.name)
+    names = {ggml_name(family, name): name for name in quantized.tensors}
+    declared: dict[str, Declared] = {}
+    with atomic(path) as temporary, tempfile.TemporaryFile(dir=path.parent) as waiting:
+        writer = gguf.GGUFWriter(temporary, family.name, use_temp_file=True)
+        writer.temp_file = waiting  # tensors wait there for the header, one module at a time being in memory
         _add_source(writer, quantized)
         _add_sizes(writer, family, quantized.source.config)
-        _add_declared(writer, {name: one for declared, _ in modules.values() for name, one in declared.items()})
-        for _, tensors in modules.values():
-            for name, array in tensors.items():
-                writer.add_tensor(name, array)
+        for name in sorted(names, key=file_order):
+            own, tensors = _module(name, quantized.tensors[names[name]], row_order(family, sizes, name))
+            declared |= own
+            for part, array in tensors.items():
+                writer.add_tensor(part, array)
+        _add_declared(writer, declared)
         add_attention(writer, family, sizes, quantized.attention)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -81,6 +84,26 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
 
 def read_gguf(path: Path) -> StoredModel:
     """Reads a model file with gguf's own reader; raises FormatError."""
+    data, metadata, family = _opened(path)
+    tensors = dict(_tensors(path, data, metadata, family))
+    return StoredModel(tensors, _plan(tensors, family), metadata, _attention(path, data, metadata, family))
+
+
+def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
+    """Raises FormatError unless gguf's reader gives back every part of every tensor of the model, bit for bit."""
+    missing, opened = set(quantized.tensors), _opened(path)
+    for name, stored in _tensors(path, *opened):
+        if name not in missing or not same(quantized.tensors[name], stored):
+            raise FormatError(f"{path}: {name} does not read back as it was written")
+        missing.remove(name)
+    if missing:
+        raise FormatError(f"{path}: {len(missing)} tensors are missing, such as {min(missing)}")
+    if not same_attention(quantized.attention, _attention(path, *opened)):
+        raise FormatError(f"{path}: what attention does besides does not read back as it was written")
+
+
+def _opened(path: Path) -> tuple[dict[str, Array], dict[str, Any], Family]:
+    """Tensors of the file, which are read when they are looked at, and its metadata."""
     import gguf
 
     try:
@@ -94,25 +117,16 @@ def read_gguf(path: Path) -> StoredModel:
         )
     try:
         family = family_named(metadata["general.architecture"])
-        data = {tensor.name: tensor.data for tensor in reader.tensors}
-        attention = read_attention(family, _sizes(metadata, family), metadata, data)
-        tensors = _tensors({name: array for name, array in data.items() if not name.endswith(GRID)}, metadata, family)
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
-    return StoredModel(tensors, _plan(tensors, family), metadata, attention)
+    return {tensor.name: tensor.data for tensor in reader.tensors}, metadata, family
 
 
-def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
-    """Raises FormatError unless gguf's reader gives back every part of every tensor of the model, bit for bit."""
-    found = read_gguf(path)
-    stored = found.tensors
-    if stored.keys() != quantized.tensors.keys():
-        raise FormatError(f"{path}: tensors differ: {sorted(stored.keys() ^ quantized.tensors.keys())[:5]}")
-    for name, tensor in quantized.tensors.items():
-        if not same(tensor, stored[name]):
-            raise FormatError(f"{path}: {name} does not read back as it was written")
-    if not same_attention(quantized.attention, found.attention):
-        raise FormatError(f"{path}: what attention does besides does not read back as it was written")
+def _attention(path: Path, data: Mapping[str, Array], metadata: Mapping[str, Any], family: Family) -> Attention:
+    try:
+        return read_attention(family, _sizes(metadata, family), metadata, data)
+    except (KeyError, ValueError, FormatError) as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def file_sha256(path: Path) -> str:
@@ -176,20 +190,26 @@ def _add_declared(writer: Any, declared: Mapping[str, Declared]) -> None:
         writer.add_key_value(f"bench.linear.{key}", sizes, GGUFValueType.ARRAY, GGUFValueType.UINT32)
 
 
-def _tensors(data: Mapping[str, Array], metadata: Mapping[str, Any], family: Family) -> dict[str, Stored]:
-    sizes, declared = _sizes(metadata, family), _declared(metadata)
+def _tensors(
+    path: Path, data: Mapping[str, Array], metadata: Mapping[str, Any], family: Family
+) -> Iterator[tuple[str, Stored]]:
+    """One after the other; raises FormatError."""
     modules: dict[str, dict[str, Array]] = {}
     for name, array in data.items():
+        if name.endswith(GRID):
+            continue  # of attention
         module, part = _parted(name)
         modules.setdefault(module, {})[part] = array
-    found: dict[str, Stored] = {}
-    for module, parts in modules.items():
-        name, order = hugging_face_name(family, module), row_order(family, sizes, module)
-        bias = parts.pop("bias", None)
-        found[name] = read_linear(parts, declared.get(module, {}), order)
-        if bias is not None:
-            found[f"{name}.bias"] = torch.from_numpy(bias.copy())[slice(None) if order is None else order.argsort()]
-    return found
+    try:
+        sizes, declared = _sizes(metadata, family), _declared(metadata)
+        for module, parts in modules.items():
+            name, order = hugging_face_name(family, module), row_order(family, sizes, module)
+            bias = parts.pop("bias", None)
+            yield name, read_linear(parts, declared.get(module, {}), order)
+            if bias is not None:
+                yield f"{name}.bias", torch.from_numpy(bias.copy())[slice(None) if order is None else order.argsort()]
+    except (KeyError, ValueError) as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def _declared(metadata: Mapping[str, Any]) -> dict[str, dict[str, Declared]]:

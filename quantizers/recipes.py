@@ -24,6 +24,7 @@ from quantizers.blocks.clip import Clip
 from quantizers.blocks.codebook import DintGptq
 from quantizers.blocks.compensate import BiasCorrection
 from quantizers.blocks.equalize import Equalize
+from quantizers.blocks.finequant import FineQuant
 from quantizers.blocks.gwq import Gwq
 from quantizers.blocks.hadamard import OnlineHadamard
 from quantizers.blocks.hqq import Hqq
@@ -32,8 +33,10 @@ from quantizers.blocks.log2 import Log2
 from quantizers.blocks.logarithmic import LogarithmicSmooth, StaticWithinRange
 from quantizers.blocks.mixllm import MixLlm
 from quantizers.blocks.percentile import PercentileSmooth
+from quantizers.blocks.quantease import QuantEase
 from quantizers.blocks.quik import Quik
 from quantizers.blocks.rank import Rank
+from quantizers.blocks.ridge import Ridge
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.blocks.search import AqasScale, AwqScale
@@ -44,6 +47,7 @@ from quantizers.blocks.spike import Spike
 from quantizers.blocks.spqr import Spqr
 from quantizers.blocks.static import Static, StaticHeads
 from quantizers.blocks.synthetic import Synthetic
+from quantizers.blocks.token_weights import TokenWeights
 from quantizers.blocks.tokens import Tokens
 from quantizers.blocks.trip import Trip
 from quantizers.blocks.two_level import TwoLevel, TwoLevelGptq
@@ -61,6 +65,7 @@ AnyBlock = Annotated[
     | Clip
     | DintGptq
     | Equalize
+    | FineQuant
     | Gptq
     | Gwq
     | Hqq
@@ -71,8 +76,10 @@ AnyBlock = Annotated[
     | Nearest
     | OnlineHadamard
     | PercentileSmooth
+    | QuantEase
     | Quik
     | Rank
+    | Ridge
     | Rotate
     | Slim
     | Smooth
@@ -81,8 +88,9 @@ AnyBlock = Annotated[
     | Spqr
     | Static
     | StaticHeads
-    | Synthetic
     | StaticWithinRange
+    | Synthetic
+    | TokenWeights
     | Tokens
     | Trip
     | TwoLevel
@@ -230,6 +238,19 @@ RECIPES = {
             scheme="w4a4",
             targets=(Target(match="*.ffn_down", scheme="w8a8"),),
         ),
+        _recipe("quantease", "Behdin et al. 2023, arXiv:2309.01885", QuantEase(), scheme="w3a8g128"),
+        _recipe("quantease-outliers", "the same with a sparse part", QuantEase(outliers=0.01), scheme="w3a8g128"),
+        _recipe(
+            "rsq",
+            "Sung et al. 2025, arXiv:2503.01820",
+            Rotate(),
+            OnlineHadamard(),
+            TokenWeights(),
+            Gptq(),
+            scheme="w3a8g128",
+        ),
+        _recipe("erq", "Zhong et al. 2024, arXiv:2407.06794", Ridge(), Gptq(), scheme="w4a4"),
+        _recipe("finequant", "Kim et al. 2023, arXiv:2308.09723", FineQuant(), Nearest(), scheme="w4a8"),
         _recipe("smoothquant", "Xiao et al. 2023, arXiv:2211.10438", Smooth(), Nearest()),
         _agile("agile-quant"),
         _agile("agile-quant-a4", *(Target(match=site, scheme="w4a4g128") for site in ("*.attn_output", "*.ffn_*"))),

@@ -7,8 +7,8 @@
 Every finished block goes to the folder, so that a killed run goes on where it was; the file is the one that `quantize`
 gives, byte for byte. In memory at once: at most three times the largest layer (a transformer block, the embedding or
 the output, in fp32), and activations: hidden states of the calibration text, what flows within a block for 2048 tokens,
-and where a recipe needs them the second moments of the block's linears (K x K float64 each) with what rounding makes of
-the largest. Blocks that look at the whole model cannot stream.
+and for recipes that need them the second moments of what flows into a block's linears (K x K float64 for each stage)
+with three more for the widest while it is rounded. Blocks that look at the whole model cannot stream.
 """
 
 import hashlib

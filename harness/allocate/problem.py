@@ -19,6 +19,8 @@ from fnmatch import fnmatchcase
 
 from harness.errors import UsageError
 
+OBJECTIVE = "objective"
+
 
 @dataclass(frozen=True)
 class Candidate:
@@ -110,6 +112,19 @@ def restrict(group: Group, allow: Mapping[str, Sequence[str]], deny: Mapping[str
     """
     kept = [c for c in group.candidates if all(_permitted(layer, c.scheme, allow, deny) for layer in group.layers)]
     return replace(group, candidates=tuple(kept))
+
+
+def weigh(groups: Sequence[Group], weights: Mapping[str, float]) -> list[Group]:
+    """Adds the cost OBJECTIVE: the weighted sum of metrics, each brought to 0..1 over all groups and schemes (OHQ)."""
+    costs = [candidate.costs for group in groups for candidate in group.candidates]
+    low = {metric: min(cost[metric] for cost in costs) for metric in weights}
+    span = {metric: max(cost[metric] for cost in costs) - low[metric] for metric in weights}
+
+    def weighed(candidate: Candidate) -> Candidate:
+        parts = [w * (candidate.costs[m] - low[m]) / (span[m] or 1.0) for m, w in weights.items()]
+        return replace(candidate, costs={**candidate.costs, OBJECTIVE: math.fsum(parts)})
+
+    return [replace(group, candidates=tuple(map(weighed, group.candidates))) for group in groups]
 
 
 def _permitted(layer: str, scheme: str, allow: Mapping[str, Sequence[str]], deny: Mapping[str, Sequence[str]]) -> bool:

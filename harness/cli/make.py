@@ -46,6 +46,12 @@ def allocate(
         str,
         typer.Option("--costs", help="Products as timed by this run of `bench kernels` instead. [default: the run's]"),
     ] = "",
+    weigh: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--weigh", help="METRIC=WEIGHT of what is minimised, each metric brought to 0..1. [default: kl=1]"
+        ),
+    ] = None,
     to: Annotated[Path | None, typer.Option("--to", help="Write allocation.json here.")] = None,
     out: options.Out = Path("site"),
     json: options.Json = False,
@@ -53,18 +59,19 @@ def allocate(
     """Allocate again for other budgets, from what a run has measured; needs no device."""
     from harness import campaign
     from harness.allocate.export import write
-    from harness.limits import parse_limits
+    from harness.limits import parse_limits, parse_weights
     from harness.reallocate import reallocate
     from harness.tables import device_names
 
     parse_limits(budget or ())
+    weights = parse_weights(weigh or ())
     store = campaign.open_store(out, must_exist=True)
     found = campaign.find_run(store, run)
     names = device_names(store, found.run_id)
     name = device or (names[0] if names else "")
     if name not in names:
         raise UsageError(f"run {found.run_id} has no device {name!r}{nearest(name, names)}")
-    file = reallocate(store, found, name, budget or (), store.run(costs) if costs else None)
+    file = reallocate(store, found, name, budget or (), store.run(costs) if costs else None, weights)
     if to is not None:
         write(file, to)
     budgets = [
@@ -81,7 +88,7 @@ def allocate(
         file.model_dump(mode="json"),
         json,
         table("", ("layer", "scheme"), file.layers.items()),
-        table("budgets", ("metric", ">at most", ">predicted", ">slack", ">KL per unit"), budgets),
+        table("budgets", ("metric", ">at most", ">predicted", ">slack", f">{file.minimise} per unit"), budgets),
         f"predicted KL {number(file.predicted['kl'], 3)} nats per token, {size(file.predicted['bytes'])}",
     )
 

@@ -16,6 +16,9 @@ from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Side, Sparse
 from quantizers.primitives import QuantizedWeight, group_columns, group_count, spread, to_codes, values, zero_code
 from quantizers.scheme import Scheme
 
+FP16_BITS = 11
+"""Significant bits of a normal fp16 number."""
+
 
 @dataclass(frozen=True, eq=False)
 class Affine:
@@ -40,6 +43,11 @@ class Affine:
         return QuantizedLinear((self.weight,), inputs, side=Side(begin, end, self.offsets), sparse=sparse)
 
 
+def allows(scheme: Scheme) -> bool:
+    """Whether codes of a scheme may have offsets: signs and ternary weights are symmetric by nature."""
+    return scheme.weight_bits > 1 and not scheme.ternary
+
+
 def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
     """fp32 [N, groups, width] of a weight [N, K]; what the last group lacks is NaN."""
     width, groups = group_columns(scheme, weight.shape[1]), group_count(scheme, weight.shape[1])
@@ -53,6 +61,21 @@ def ranges(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
     low, high = parts.nan_to_num(torch.inf).amin(2), parts.nan_to_num(-torch.inf).amax(2)
     scales = ((high - low) / (2**scheme.weight_bits - 1)).half()
     return scales, (low + zero_code(scheme) * scales.float()).half()
+
+
+def ranges_with_zero(weight: Tensor, scheme: Scheme, ratio: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+    """Scales and offsets, fp16 [N, groups], of which one code is exactly zero: integer zero points, as in AWQ's files.
+
+    Outlier inputs have small weights, which must not become half a scale. The range is that of a group and zero, times
+    the ratio. Scales have so few bits, rounded up, that the offset (a multiple of the scale) is exact in fp16.
+    """
+    parts, most = grouped(weight, scheme).nan_to_num(0), 2**scheme.weight_bits - 1
+    low, high = parts.amin(2).clamp(max=0) * ratio, parts.amax(2).clamp(min=0) * ratio
+    mantissa, exponent = torch.frexp((high - low) / most)
+    kept = FP16_BITS + 1 - scheme.weight_bits
+    scales = torch.ldexp((mantissa * 2**kept).ceil(), exponent - kept)
+    zeros = (-low / torch.where(scales == 0, 1.0, scales)).round().clamp(0, most)
+    return scales.half(), ((zero_code(scheme) - zeros) * scales).half()
 
 
 def nearest(weight: Tensor, scheme: Scheme) -> Affine:

@@ -20,8 +20,8 @@ class Clip(Block):
     """AWQ's clip search (Lin et al. 2023, arXiv:2306.00978): ranges of groups times 1 down to `least` in `steps` steps.
 
     Every group takes the factor that changes its share of the outputs least, in squares, on the calibration text.
-    asymmetric: a group has an offset too (affine.py), from 2 bits up. whole: kinds whose ranges are not searched, since
-    products of queries and keys follow.
+    asymmetric: a group has an integer zero point (affine.py), from 2 bits up. whole: kinds whose ranges are not
+    searched, since products of queries and keys follow.
     """
 
     block: Literal["clip"] = "clip"
@@ -34,8 +34,8 @@ class Clip(Block):
 
     def linear(self, task: Task) -> None:
         ratios = [1.0] if task.kind in self.whole else shrinking(self.least, self.steps)
-        rows, offset = some(task.observed.rows), self.asymmetric and task.scheme.weight_bits > 1
-        if offset and not task.scheme.ternary:
+        rows = some(task.observed.rows)
+        if self.asymmetric and affine.allows(task.scheme):
             task.stored = clipped_affine(task.weight, task.scheme, rows, ratios).stored(task.inputs)
         else:
             task.stored = plain(clipped(task.weight, task.scheme, rows, ratios), task.inputs)
@@ -58,11 +58,10 @@ def clipped(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float
 
 
 def clipped_affine(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterable[float]) -> Affine:
-    """The same with offsets: both ends of a group's range are multiplied."""
-    scales, offsets = (part.float() for part in affine.ranges(weight, scheme))
+    """The same with integer zero points: both ends of a group's range are multiplied."""
 
     def encoded(ratio: Tensor) -> Affine:
-        return affine.encoded(weight, (scales * ratio).half(), (offsets * ratio).half(), scheme)
+        return affine.encoded(weight, *affine.ranges_with_zero(weight, scheme, ratio), scheme)
 
     return encoded(best_ratios(weight, scheme, rows, ratios, lambda ratio: encoded(ratio).values()))
 

@@ -187,11 +187,13 @@ class _Gatherer:
         self.total = self.total + x.double().sum(0)
         if self.moments is not None:
             weighted = x if weights is None else x * weights[:, None]
-            self.moments = self.moments + (weighted.T @ x).double()
+            if not self.count:
+                self.moments = torch.zeros(x.shape[1], x.shape[1], dtype=torch.float64)
+            self.moments += weighted.T @ x
         self.count += len(x)
 
     def seen(self) -> Seen:
         rows = torch.cat(self.rows)
-        moments = None if self.moments is None else self.moments / self.count
+        moments = None if self.moments is None else self.moments.div_(self.count)
         mean = (self.total / self.count).float()
         return Seen(rows, torch.maximum(self.low.abs(), self.high.abs()), self.low, self.high, mean, moments)

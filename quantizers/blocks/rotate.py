@@ -37,7 +37,10 @@ class Rotate(Block):
             if isinstance(module, nn.Embedding):
                 module.weight.copy_(module.weight @ turn)
             elif module not in (head, norm):
-                raise RecipeError(f"rotate: {name} acts on hidden states in a way that does not turn with them")
+                raise RecipeError(
+                    f"rotate: {name} of a {work.family.name} model acts on hidden states and does not turn with them: "
+                    "use a recipe without rotation, such as `dgq`"
+                )
         if getattr(norm, "bias", None) is not None:
             norm.bias.copy_(_over_gain(norm, work.family.final_norm) @ turn)
         head.weight.copy_((head.weight * norm.weight) @ turn)

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers import primitives
+from quantizers.blocks import affine
 from quantizers.blocks.base import View
 from quantizers.blocks.channels import Channels
 from quantizers.blocks.observe import Seen
@@ -45,10 +46,13 @@ class ScaleSearch(Scaling):
             scheme = view.work.plan.scheme_of(view.name(name))
             if not scheme.is_float:
                 weight = linear.weight.float()
-                rounded = primitives.dequantize(primitives.quantize(weight * s, scheme))
-                y = self._activations(rows / s, scheme) @ rounded.T
+                y = self._activations(rows / s, scheme) @ self.approximation(weight * s, scheme).T
                 total += float((y - rows @ weight.T).square().sum())
         return total
+
+    def approximation(self, weight: Tensor, scheme: Scheme) -> Tensor:
+        """A weight [N, K] as the recipe will round it, or nearly so."""
+        return primitives.dequantize(primitives.quantize(weight, scheme))
 
     def _activations(self, x: Tensor, scheme: Scheme) -> Tensor:
         return primitives.activation_codes(x, scheme).dequantized(scheme) if self.rounds_activations else x
@@ -57,15 +61,21 @@ class ScaleSearch(Scaling):
 class AwqScale(ScaleSearch):
     """AWQ (Lin et al. 2023, arXiv:2306.00978): s = mean|x|^alpha over sqrt(max s min s); only weights are rounded.
 
-    The paper compares outputs of a whole attention; here the errors of q, k and v are summed.
+    The paper compares outputs of a whole attention; here the errors of q, k and v are summed. asymmetric: as in Clip.
     """
 
     block: Literal["awq-scale"] = "awq-scale"
+    asymmetric: bool = True
     rounds_activations: ClassVar[bool] = False
 
     def candidate(self, channels: Channels, seen: Seen, alpha: float) -> Tensor:
         scale = channels.shared(seen.rows.abs().mean(0)).clamp(min=1e-4) ** alpha
         return (scale / (scale.max() * scale.min()).sqrt()).clamp(*SCALE_LIMITS)
+
+    def approximation(self, weight: Tensor, scheme: Scheme) -> Tensor:
+        if self.asymmetric and affine.allows(scheme):
+            return affine.encoded(weight, *affine.ranges_with_zero(weight, scheme), scheme).values()
+        return super().approximation(weight, scheme)
 
 
 class AqasScale(ScaleSearch):

@@ -74,14 +74,15 @@ def inverse_factor(moments: Tensor, damp: float) -> Tensor:
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-12)
     diagonal += damp * diagonal.mean()
     try:
-        inverse = torch.cholesky_inverse(torch.linalg.cholesky(moments))
-        factor: Tensor = torch.linalg.cholesky(inverse, upper=True)
+        moments = torch.linalg.cholesky(moments)  # one name, so that no more than two of the matrices are held
+        moments = torch.cholesky_inverse(moments)
+        moments = torch.linalg.cholesky(moments, upper=True)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's annotations leave it out
         raise RecipeError(
             f"gptq: the second moments of {len(moments)} inputs are not positive definite with damping {damp}: "
             "calibrate on more text, or use rtn"
         ) from error
-    return factor
+    return moments
 
 
 class ScalesOf(Protocol):

@@ -28,6 +28,8 @@ class Format:
 
 FORMATS: Mapping[str, Format] = {
     "gguf": Format(".gguf"),
+    "compressed-tensors": Format("-compressed-tensors", folder=True),
+    "onnx": Format("-onnx", folder=True),
 }
 """`gguf` is the file of the agent (kernels/FORMAT.md)."""
 
@@ -48,5 +50,10 @@ def export(quantized: "QuantizedModel", name: str, path: Path) -> None:
 def _acts(name: str) -> tuple[Act, Act]:
     """Looked up when needed: formats come with packages that are slow to import."""
     from quantizers.export import verify_roundtrip, write_gguf
+    from quantizers.exports import onnx_graph, pack_quantized
 
-    return {"gguf": (write_gguf, verify_roundtrip)}[name]
+    return {
+        "gguf": (write_gguf, verify_roundtrip),
+        "compressed-tensors": (pack_quantized.write, pack_quantized.verify),
+        "onnx": (onnx_graph.write, onnx_graph.verify),
+    }[name]

@@ -72,6 +72,19 @@ def test_a_wrong_turn_is_exit_2_with_a_hint_and_writes_nothing(
     assert [path.name for path in Path().iterdir()] == ["mine.yaml"]
 
 
+def test_formats_beside_the_model_file_are_folders_under_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--recipe", "rtn", "--export", "gguf,compressed-tensors,onnx", "--out", "my.gguf")
+    found = answer(capsys, "quantize", *words)["exports"]
+    assert {one["path"] for one in found.values()} == {"my.gguf", "my-compressed-tensors", "my-onnx"}
+    assert found["onnx"]["bytes"] == sum(path.stat().st_size for path in Path("my-onnx").iterdir())
+
+
+def test_what_a_format_cannot_say_names_the_layer_and_leaves_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("quantize", "--recipe", "rtn", "--scheme", "w3a8", "--export", "onnx") == 2
+    assert "model.layers.0.self_attn.q_proj: onnx has weights of 2, 4, 8 bits, not 3" in capsys.readouterr().err
+    assert not list(Path().glob("*model*"))
+
+
 def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("recipes", "smoothquant-gptq") == 0
     assert Recipe.from_yaml(capsys.readouterr().out) == RECIPES["smoothquant-gptq"]

@@ -1,5 +1,6 @@
 """What the host prepares for the devices."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,22 @@ def test_what_the_model_cannot_answer_is_refused_before_any_device_is_asked(
 ) -> None:
     with pytest.raises(UsageError, match=complaint):
         _with(host, **settings).check_suite()
+
+
+@pytest.mark.parametrize("name", ["Bloom"])
+def test_a_folder_of_any_family_gives_text_sensitivities_and_a_model_file(
+    name: str, family_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    suite = make_suite(
+        models=(str(family_folder(name)),), recipes=("smoothquant",), candidates=("w4a8g32",), window=32, windows=2,
+        calibration_windows=2, sensitivity_windows=1, prefill=16, decode=8,
+    )  # fmt: skip
+    host = Host(suite, tmp_path)
+    host.check_suite()
+    assert host.text().windows == 2
+    rows = host.sensitivity(lambda *_progress: None)
+    assert {row.layer for row in rows} == set(host.shapes) and all(row.kl > 0 for row in rows)
+    assert host.model(host.uniform("w4a8g32"), lambda *_progress: None).path.is_file()
 
 
 def _with(host: Host, **settings: Any) -> Host:

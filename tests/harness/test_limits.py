@@ -5,16 +5,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.errors import UsageError
-from harness.limits import METRICS, REFERENCE, UNITS, Limit, parse_limits
+from harness.limits import METRICS, REFERENCE, UNITS, Limit, parse_limits, parse_weights
 
 
 def cost(scheme: str, metric: str) -> float:
     return {"w4a8g128": 100.0, "w8a8": 200.0}[scheme] + METRICS.index(metric)
 
 
+def span(metric: str) -> tuple[float, float]:
+    return 10.0, 20.0 + METRICS.index(metric)
+
+
 @given(st.sampled_from(METRICS), st.decimals(0, 10**6, places=3))
 def test_a_number_is_that_many_of_the_metrics_unit(metric: str, amount: object) -> None:
-    assert Limit.parse(f"{metric}={amount}").budget(cost).at_most == pytest.approx(float(str(amount)))
+    assert Limit.parse(f"{metric}={amount}").budget(cost, span).at_most == pytest.approx(float(str(amount)))
 
 
 @given(st.sampled_from([unit for unit in UNITS if unit]), st.integers(0, 10**6))
@@ -31,7 +35,19 @@ def test_bytes_may_have_a_unit(unit: str, amount: int) -> None:
     ],
 )
 def test_a_percentage_refers_to_a_uniform_scheme(word: str, at_most: float) -> None:
-    assert Limit.parse(word).budget(cost).at_most == pytest.approx(at_most)
+    assert Limit.parse(word).budget(cost, span).at_most == pytest.approx(at_most)
+
+
+def test_a_percentage_of_the_range_lies_between_the_least_and_the_most() -> None:
+    limits = parse_limits(["decode_ms=0%:range", "prefill_ms=50%:range", "bytes=100%:range"])
+    assert [limit.budget(cost, span).at_most for limit in limits] == [10.0, 15.5, 22.0]
+    assert all(limit.scheme is None for limit in limits)
+
+
+def test_weights_are_numbers() -> None:
+    assert parse_weights(["kl=1", "decode_ms=0.5"]) == {"kl": 1.0, "decode_ms": 0.5}
+    with pytest.raises(UsageError, match="expected kl=NUMBER"):
+        parse_weights(["kl=90%"])
 
 
 def test_without_a_name_a_percentage_refers_to_the_reference() -> None:

@@ -107,3 +107,25 @@ def test_a_budget_that_refers_to_an_unmeasured_model_says_so() -> None:
 
 def test_predictions_are_finite() -> None:
     assert all(math.isfinite(value) for value in predictor().predict(dict.fromkeys(SHAPES, "w8a8")).values())
+
+
+def test_half_of_the_range_is_half_way_from_the_cheapest_model_to_the_dearest() -> None:
+    suite = make_suite(candidates=tuple(MICROSECONDS), budgets=("bytes=50%:range",))
+    (budget,) = predictor().problem(suite).budgets
+    low, high = (predictor().predict(dict.fromkeys(SHAPES, scheme))["bytes"] for scheme in ("w4a8g128", "fp16"))
+    assert budget.at_most == pytest.approx((low + high) / 2)
+
+
+@pytest.mark.parametrize(
+    ("objective", "chosen"),
+    [({"kl": 1.0}, "fp16"), ({"kl": 1.0, "decode_ms": 0.2}, "w8a8"), ({"kl": 0.01, "decode_ms": 1.0}, "w4a8g128")],
+)
+def test_what_is_weighed_decides_between_kl_and_time(objective: dict[str, float], chosen: str) -> None:
+    """fp16, w8a8 and w4a8g128 lie at 0, 0.1 and 1 of the range of KL, at 1, 1/3 and 0 of that of times."""
+    suite = make_suite(candidates=tuple(MICROSECONDS), budgets=(), objective=objective)
+    assert set(solve(predictor().problem(suite)).choice.values()) == {chosen}
+
+
+def test_an_objective_of_unknown_metrics_is_refused() -> None:
+    with pytest.raises(UsageError, match="did you mean decode_ms"):
+        make_suite(objective={"decode": 1.0})

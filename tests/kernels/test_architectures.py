@@ -1,5 +1,6 @@
 """Claims about architectures: the agent computes every family as transformers does, on x86 and on emulated Arm."""
 
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from quantizers.evaluate import full_logprobs
+from quantizers.export import write_gguf
 from quantizers.models import LoadedModel, load
 from quantizers.plan import Plan
 from quantizers.quantized_model import quantize
@@ -60,6 +62,15 @@ def test_quantized_weights_agree_with_the_simulation(
     noise, cost = kl(expected, found), kl(full_logprobs(family_model, text, WINDOW), expected)
     print(f"KL of the device from the host {noise:.2g}, of the host from the full model {cost:.2g}")
     assert noise < 0.05 * cost
+
+
+def test_prefill_and_decoding_allocate_nothing(
+    build_preset: Callable[[str], Path], family_model: LoadedModel, tmp_path: Path
+) -> None:
+    write_gguf(quantize(family_model, RECIPES["rtn"], Plan(Scheme.parse("w4a8g32"))), tmp_path / "model.gguf")
+    program = build_preset("x86_64-linux") / "runtime" / "llm_test"
+    run = subprocess.run([program, tmp_path / "model.gguf"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
 
 
 @pytest.mark.parametrize("name", ["OPT", "Bloom", "Qwen2"])

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantizers.blocks.affine import Asymmetric, nearest
+from quantizers.blocks.affine import Asymmetric, encoded, nearest, ranges_with_zero
 from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.errors import RecipeError
 from quantizers.linear import Inputs, multiply, weight_of
@@ -56,3 +56,16 @@ def test_the_pass_compensates_with_asymmetric_codes_too(seed: int, word: str) ->
 def test_inputs_with_factors_are_refused() -> None:
     with pytest.raises(RecipeError, match="factors"):
         nearest(one_sided(0), Scheme.parse("w4a8")).stored(Inputs(factors=torch.ones(172)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=SEEDS, word=WORDS, ratio=st.floats(0.5, 1))
+def test_zero_stays_zero_with_integer_zero_points(seed: int, word: str, ratio: float) -> None:
+    """To the last bit, for ranges on both sides of zero and on one; other weights within a scale."""
+    weight, scheme = one_sided(seed) - 0.8, Scheme.parse(word)
+    weight[:4] += 0.8
+    weight[:, ::7] = 0
+    scales, offsets = ranges_with_zero(weight, scheme, ratio)
+    assert (encoded(weight, scales, offsets, scheme).values()[:, ::7] == 0).all()
+    whole = encoded(weight, *ranges_with_zero(weight, scheme), scheme)
+    assert (whole.values() - weight).abs().max() <= whole.weight.scales.max() * 1.01

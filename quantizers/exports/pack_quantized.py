@@ -1,0 +1,180 @@
+"""compressed-tensors: a Hugging Face folder in the format `pack-quantized`, which vLLM and transformers read.
+
+    model-0.safetensors ...     weight_packed int32, weight_scale fp16, weight_shape of each linear; the rest as it was
+    config.json                 with quantization_config
+
+Codes lie densely, those of a row in a stream of bits, and stand for code - 2^(bits-1): as ours. Groups of the config
+name modules in full, since the package sorts groups and patterns and takes the first that matches.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quantizers.errors import FormatError, QuantizerError
+from quantizers.exports.plain import copy_tokenizer, linear_names, plain_weights
+from quantizers.families import family_of
+from quantizers.plan import OUTPUT
+from quantizers.primitives import Bytes, QuantizedWeight
+from quantizers.quantized_model import QuantizedModel
+from quantizers.scheme import Scheme
+
+NAME = "compressed-tensors"
+FORMAT = "pack-quantized"
+WORD_BITS = 32
+
+
+def write(quantized: QuantizedModel, folder: Path) -> None:
+    """One file of tensors for each transformer block, and one for what lies outside; never more in memory."""
+    from safetensors.torch import save_file
+
+    schemes = {name: _checked(name, weight).scheme for name, weight in plain_weights(quantized, NAME)}
+    places: dict[str, str] = {}
+    for index, (_, names) in enumerate(groupby(quantized.tensors, key=_place(quantized))):
+        tensors = _tensors(quantized, names)
+        file = f"model-{index}.safetensors"
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+        places |= dict.fromkeys(tensors, file)
+    index_file = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index_file, indent=1), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_config(quantized, schemes), indent=1), encoding="utf-8")
+    copy_tokenizer(quantized.source.folder, folder)
+
+
+def verify(quantized: QuantizedModel, folder: Path) -> None:
+    """Raises FormatError unless the package finds each linear with its scheme, codes and scales, and all else equal."""
+    unpack = _package().unpack_from_int32
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    read = _schemes(quantized, config["quantization_config"])
+    files = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
+    for name, stored in quantized.tensors.items():
+        if isinstance(stored, QuantizedWeight):
+            packed, scale, shape = (_read(folder, files, f"{name}.weight_{part}") for part in _PARTS)
+            codes = unpack(packed, read[name][0], torch.Size(shape.tolist())).int() + 2 ** (read[name][0] - 1)
+            equal = torch.equal(codes, stored.codes.int()) and torch.equal(scale, stored.scales)
+            equal &= read[name] == _asked(stored.scheme)
+        else:
+            equal = name not in read and torch.equal(_read(folder, files, _parameter(name)), stored)  # type: ignore[arg-type]
+        if not equal:
+            raise FormatError(f"{folder}: {name} does not read back as it was written")
+
+
+def pack(codes: Bytes, bits: int) -> np.ndarray[Any, Any]:
+    """Codes [N, K] to int32 [N, ceil(K bits / 32)]: code k of a row begins at its bit k * bits, low bits first."""
+    rows = len(codes)
+    stream = np.unpackbits(codes[..., None], axis=-1, count=bits, bitorder="little").reshape(rows, -1)
+    whole = np.pad(stream, ((0, 0), (0, -stream.shape[1] % WORD_BITS)))
+    return np.packbits(whole, axis=-1, bitorder="little").view("<i4")
+
+
+_PARTS = ("packed", "scale", "shape")
+
+
+def _tensors(quantized: QuantizedModel, names: Iterable[str]) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {}
+    for name in names:
+        stored = quantized.tensors[name]
+        if isinstance(stored, QuantizedWeight):
+            packed = torch.from_numpy(pack(stored.codes.numpy(), stored.scheme.weight_bits))
+            parts = (packed, stored.scales, torch.tensor(stored.codes.shape))
+            found |= {f"{name}.weight_{part}": tensor for part, tensor in zip(_PARTS, parts, strict=True)}
+        else:
+            assert isinstance(stored, Tensor)
+            found[_parameter(name)] = stored
+    return {name: tensor.contiguous() for name, tensor in found.items()}
+
+
+def _parameter(name: str) -> str:
+    return name if name.endswith(".bias") else f"{name}.weight"
+
+
+def _place(quantized: QuantizedModel) -> Any:
+    """Sorts tensors to files: by the number of their block, -1 outside."""
+    family = family_of(quantized.source.model)
+    return lambda name: family.split(name)[0] if name.startswith(f"{family.blocks}.") else -1
+
+
+def _checked(name: str, weight: QuantizedWeight) -> QuantizedWeight:
+    group, columns = weight.scheme.group, weight.codes.shape[1]
+    if group and columns % group:
+        raise FormatError(
+            f"{name}: {NAME} cannot say {columns} columns in groups of {group}; the group must divide them"
+        )
+    return weight
+
+
+def _config(quantized: QuantizedModel, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
+    groups = {
+        f"group_{index}": _group(scheme, [name for name, own in schemes.items() if own == scheme])
+        for index, scheme in enumerate(sorted(set(schemes.values())))
+    }
+    described = {
+        "quant_method": NAME,
+        "format": FORMAT,
+        "quantization_status": "compressed",
+        "config_groups": groups,
+        "ignore": [name for name in {**dict.fromkeys(linear_names(quantized)), OUTPUT: None} if name not in schemes],
+    }
+    config: dict[str, Any] = quantized.source.config.to_dict()
+    return {
+        **config,
+        "dtype": "float16",
+        "tie_word_embeddings": OUTPUT not in quantized.tensors,
+        "quantization_config": described,
+    }
+
+
+def _group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:
+    weights = {"num_bits": scheme.weight_bits, "type": "int", "symmetric": True, "dynamic": False}
+    strategy = {"strategy": "group", "group_size": scheme.group} if scheme.group else {"strategy": "channel"}
+    token = {"type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
+    inputs = None if scheme.activation_bits == 16 else {"num_bits": scheme.activation_bits, **token}
+    described = {"weights": {**weights, **strategy}, "input_activations": inputs}
+    # Named in each group too: transformers takes integer activations for another format otherwise.
+    return {"targets": targets, "format": FORMAT, **described}
+
+
+def _asked(scheme: Scheme) -> tuple[int, int, int]:
+    return scheme.weight_bits, scheme.group, scheme.activation_bits
+
+
+def _schemes(quantized: QuantizedModel, described: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
+    """Weight bits, group and activation bits of each linear, as the package applies the config to the model."""
+    from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
+    from transformers import AutoModelForCausalLM
+
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(quantized.source.config)
+        apply_quantization_config(model, QuantizationConfig.model_validate(dict(described)))
+    found = {}
+    for name, module in model.named_modules():
+        scheme = getattr(module, "quantization_scheme", None)
+        if scheme is not None:
+            inputs = scheme.input_activations
+            group = scheme.weights.group_size if scheme.weights.strategy == "group" else 0
+            found[name] = (scheme.weights.num_bits, group, inputs.num_bits if inputs else 16)
+    return found
+
+
+def _read(folder: Path, files: Mapping[str, str], name: str) -> Tensor:
+    from safetensors import safe_open
+
+    with safe_open(folder / files[name], framework="pt") as file:
+        tensor: Tensor = file.get_tensor(name)
+    return tensor
+
+
+def _package() -> Any:
+    try:
+        from compressed_tensors.compressors.pack_quantized import helpers
+    except ImportError as error:
+        raise QuantizerError(
+            f"to read {NAME} back its package is needed: pip install 'edge-quant-bench[export]'"
+        ) from error
+    return helpers
