@@ -269,7 +269,7 @@ RECIPES = {
         _recipe("cptquant-cmpq", CPTQUANT, Rank(metric="cmpq", **THIRDS), Gptq()),
         _recipe("cptquant-pmpq", CPTQUANT, Rank(metric="pmpq", **THIRDS), Gptq()),
         _recipe("cptquant-tdmpq", CPTQUANT, Rank(metric="tdmpq", **THIRDS), Gptq()),
-        _recipe("spike-aware", "Maisonnave et al. 2025, arXiv:2504.21553", Spike(), Nearest(), scheme="w8a8"),
+        _recipe("spike-aware", "Maisonnave et al. 2025, arXiv:2504.21553", Spike(), Nearest(), Static(), scheme="w8a8"),
         _recipe("flexq", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.ffn_down", "w6a8ag128"),)),
         _recipe("flexq-opt", FLEXQ, Nearest(), scheme="w6a6ag128", targets=(_target("*.attn_[qkv]", "w6a8ag128"),)),
         _recipe("flexq-measured", f"{FLEXQ}: its rule found anew", ActivationRule(), Nearest(), scheme="w6a6ag128"),

@@ -15,7 +15,7 @@
 #include "base/random.h"
 #include "mm/families/example.h"
 #include "mm/families/families.h"
-#include "runtime/activations.h"
+#include "runtime/multiply.h"
 #include "runtime/memory.h"
 
 namespace {
@@ -145,12 +145,12 @@ Error Bench::prepare() {
   }
 
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
-  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes(tokens, columns, pool_.size());
+  const uint64_t inputs = uint64_t(tokens) * columns * sizeof(float), packed = Activations::bytes({tokens, columns, pool_.size()});
   const uint64_t bytes = ring_size_ + round_to_line(inputs) + round_to_line(packed) + outputs * sizeof(float);
   if (Error failed = memory_.allocate(bytes, options_.pages.huge, "the cases")) return failed;  // as llm has its weights in
   ring_ = memory_.data();
   x_ = reinterpret_cast<float*>(ring_ + ring_size_);
-  activations_.place(ring_ + ring_size_ + round_to_line(inputs), tokens, columns, pool_.size());
+  activations_.place(ring_ + ring_size_ + round_to_line(inputs), {tokens, columns, pool_.size()});
   y_ = reinterpret_cast<float*>(ring_ + ring_size_ + round_to_line(inputs) + round_to_line(packed));
   fill();
   for (uint64_t i = 0; i < inputs / sizeof(float); ++i) x_[i] = static_cast<float>(next_random(&state_) >> 40) * 0x1p-23f - 1.0f;

@@ -47,3 +47,10 @@ extern "C" const MmVariant* mm_find(int weight, int activation_bits, int m, cons
   }
   return any_tile;
 }
+
+extern "C" const MmVariant* mm_find_family(const MmFamily* family, int weight, int activation_bits) {
+  for (const MmVariant* v = kMmVariants; v->name; ++v) {
+    if (v->family == family && mm_multiplies(v, weight, activation_bits) && mm_runnable(v)) return v;
+  }
+  return nullptr;
+}

@@ -111,6 +111,8 @@ extern const MmVariant kMmVariants[];
 // one called `name` if not null.
 // Null when there is none, or the CPU lacks a feature of its file.
 const MmVariant* mm_find(int weight, int activation_bits, int m, const char* name);
+// The best variant of one family this CPU can run, null when there is none.
+const MmVariant* mm_find_family(const MmFamily*, int weight, int activation_bits);
 bool mm_runnable(const MmVariant*);
 bool mm_multiplies(const MmVariant*, int weight, int activation_bits);
 

@@ -9,7 +9,8 @@
 #define OPS(DO)                                                                                                       \
   DO(rmsnorm) DO(rmsnorm_heads) DO(layernorm) DO(rope) DO(softmax) DO(silu_multiply) DO(relu) DO(gelu)                  \
   DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16)                                                  \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)                                        \
+  DO(fixed_codes) DO(group_sums) DO(hadamard) DO(add_side) DO(sparse_dot)                                              \
+  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
   DO(log2_attention_scratch) DO(log2_attention) DO(snap_heads)
 
 #define DECLARE(name) decltype(::name) name;
@@ -71,6 +72,20 @@ void quantize_codes(const float* x, int columns, int padded, int bits, int group
 }
 
 void quantize_a16(const float* x, int columns, int padded, uint16_t* halves) { kTable.quantize_a16(x, columns, padded, halves); }
+
+void fixed_codes(const float* x, int columns, int padded, int bits, float scale, int zero, int8_t* codes) {
+  kTable.fixed_codes(x, columns, padded, bits, scale, zero, codes);
+}
+
+void group_sums(const int8_t* codes, int count, int group, int32_t* sums) { kTable.group_sums(codes, count, group, sums); }
+
+void hadamard(float* x, int columns, int size) { kTable.hadamard(x, columns, size); }
+
+void add_side(const float* inputs, int count, const uint16_t* weights, int blocks, float* y) { kTable.add_side(inputs, count, weights, blocks, y); }
+
+float sparse_dot(const float* row, const int32_t* columns, const uint16_t* values, int count) {
+  return kTable.sparse_dot(row, columns, values, count);
+}
 
 size_t attention_scratch(int head_size) { return kTable.attention_scratch(head_size); }
 

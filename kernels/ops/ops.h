@@ -47,6 +47,21 @@ void floats_from_halves(const uint16_t* halves, int count, float* y);
 // One row of mm_pack_a8, bit for bit: writes `padded` codes, a scale (or one for each group) and a sum for each group.
 void quantize_codes(const float* x, int columns, int padded, int bits, int group, bool own_scales, int8_t* codes, float* scales, int32_t* sums);
 
+// The same with one given scale: rint(x / scale) + zero, within the codes of `bits`; zero is an integer that is one of them.
+void fixed_codes(const float* x, int columns, int padded, int bits, float scale, int zero, int8_t* codes);
+
+// The sum of each `group` of codes, the last of which may be smaller.
+void group_sums(const int8_t* codes, int count, int group, int32_t* sums);
+
+// Rotates each `size` neighbours by a Sylvester Hadamard matrix over sqrt(size), a power of two that divides `columns`.
+void hadamard(float* x, int columns, int size);
+
+// y[blocks][8] += sum_j inputs[j] * weights[block][j][8], weights fp16.
+void add_side(const float* inputs, int count, const uint16_t* weights, int blocks, float* y);
+
+// sum_i row[columns[i]] * values[i], values fp16.
+float sparse_dot(const float* row, const int32_t* columns, const uint16_t* values, int count);
+
 // One row of mm_pack_a16.
 void quantize_a16(const float* x, int columns, int padded, uint16_t* halves);
 

@@ -11,11 +11,13 @@
 namespace ops_avx2 {
 #include "ops/elementwise.inc"
 #include "ops/gelu.inc"
+#include "ops/hadamard.inc"
 #include "ops/layernorm.inc"
 #include "ops/quantize.inc"
 #include "ops/relu.inc"
 #include "ops/rmsnorm.inc"
 #include "ops/rope.inc"
+#include "ops/side.inc"
 #include "ops/silu.inc"
 #include "ops/softmax.inc"
 #include "ops/attention.inc"

@@ -74,6 +74,7 @@ uint64_t element_bytes(TensorType type) {
     case TensorType::kF32: return 4;
     case TensorType::kF16: return 2;
     case TensorType::kI8: return 1;
+    case TensorType::kI32: return 4;
   }
   return 0;
 }
@@ -168,6 +169,7 @@ const char* type_name(TensorType type) {
     case TensorType::kF32: return "F32";
     case TensorType::kF16: return "F16";
     case TensorType::kI8: return "I8";
+    case TensorType::kI32: return "I32";
   }
   return "?";
 }

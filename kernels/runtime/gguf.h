@@ -16,7 +16,7 @@
 
 // Value types of GGUF metadata and the tensor types of FORMAT.md, numbered as in the GGUF specification.
 enum class GgufType : uint32_t { kU8, kI8, kU16, kI16, kU32, kI32, kF32, kBool, kString, kArray, kU64, kI64, kF64 };
-enum class TensorType : uint32_t { kF32 = 0, kF16 = 1, kI8 = 24 };
+enum class TensorType : uint32_t { kF32 = 0, kF16 = 1, kI8 = 24, kI32 = 26 };
 
 struct GgufValue {
   GgufType type;          // of the value, or of the elements of an array

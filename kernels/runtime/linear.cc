@@ -1,6 +1,8 @@
 // Strides and kernels of a linear.
 #include "runtime/linear.h"
 
+#include "runtime/general_linear.h"
+
 size_t Linear::codes_bytes() const {
   if (scheme.is_float()) return 0;
   return decode ? decode->family->codes_bytes(scheme.weight(), rows, columns) : mm_codes_bytes(scheme.weight(), rows, columns);
@@ -26,8 +28,14 @@ void Linear::set_weights(const uint8_t* codes, const uint16_t* scales) {
 }
 
 Error Linear::find_kernels(const char* name) {
-  decode = mm_find(scheme.weight(), scheme.activation_bits, 1, name);
-  prefill = mm_find(scheme.weight(), scheme.activation_bits, 1024, name);
+  if (general) {
+    for (Piece& piece : general->pieces) {
+      if (Error failed = piece.linear.find_kernels(name)) return failed;
+    }
+    return {};
+  }
+  decode = family ? mm_find_family(family, scheme.weight(), scheme.activation_bits) : mm_find(scheme.weight(), scheme.activation_bits, 1, name);
+  prefill = family ? decode : mm_find(scheme.weight(), scheme.activation_bits, 1024, name);
   if (decode && prefill) return {};
   return error(ErrorCode::kUnsupported, "no kernel for %s%s%s runs on this CPU", scheme.word().c_str(), name ? " called " : "", name ? name : "");
 }

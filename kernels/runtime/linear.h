@@ -15,6 +15,8 @@ inline constexpr int kColumnBlock = 32;  // columns of a packed block; activatio
 
 inline int round_up(int value, int step) { return (value + step - 1) / step * step; }
 
+struct GeneralLinear;
+
 struct Linear {
   Scheme scheme;
   int rows = 0;     // N, outputs
@@ -23,6 +25,8 @@ struct Linear {
   MmWeights weights{};
   const MmVariant* decode = nullptr;   // for one token
   const MmVariant* prefill = nullptr;  // for more, of the same family
+  const MmFamily* family = nullptr;    // whose kernels multiply it; null: the default of its scheme
+  GeneralLinear* general = nullptr;    // all of it, where it is more than one matrix: then only rows and columns above count
 
   // Rows that are stored together: where one thread may take over from another.
   int stored_rows() const { return decode ? decode->family->rows : kRowBlock; }

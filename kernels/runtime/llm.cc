@@ -103,8 +103,10 @@ uint64_t Llm::place(uint8_t* memory) {
   cache_ = KvCache(placer.bytes(cache_.bytes()), kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
-  uint8_t* packed = placer.bytes(Activations::bytes(batch_, widest, pool_->size()));
-  if (memory) activations_.place(packed, batch_, widest, pool_->size());
+  Activations::Size size = {batch_, widest, pool_->size()};
+  size.make_room_for(model.general);
+  uint8_t* packed = placer.bytes(Activations::bytes(size));
+  if (memory) activations_.place(packed, size);
   return placer.used();
 }
 

@@ -9,9 +9,9 @@
 #include <vector>
 
 #include "ops/kv_cache.h"
-#include "runtime/activations.h"
 #include "runtime/memory.h"
 #include "runtime/model.h"
+#include "runtime/multiply.h"
 #include "runtime/pool.h"
 
 enum class Logits { kNone, kLast, kAll };

@@ -4,11 +4,10 @@
 #include <inttypes.h>
 
 #include <algorithm>
-#include <map>
 #include <string>
 #include <string_view>
 
-#include "runtime/gguf.h"
+#include "runtime/tensor_reader.h"
 
 namespace {
 
@@ -16,111 +15,6 @@ constexpr uint32_t kFormatVersion = 2;
 constexpr uint32_t kMaxLayers = 1024;
 constexpr uint32_t kMaxContext = 1 << 24;
 constexpr uint32_t kMaxHeads = 4096;
-
-struct Declared {  // one entry of the bench.linear.* arrays
-  Scheme scheme;
-  uint32_t rows, columns;
-};
-
-// Takes tensors out of the file and counts them, so that one that nobody asked for is noticed.
-class Reader {
- public:
-  Error open(const uint8_t* data, size_t size) {
-    if (Error failed = file.parse(data, size)) return failed;
-    return read_declared();
-  }
-
-  Error floats(const std::string& name, int count, const float** out) {
-    const uint8_t* bytes = nullptr;
-    Error failed = file.tensor(name, TensorType::kF32, std::vector<uint64_t>{uint64_t(count)}, &bytes);
-    *out = reinterpret_cast<const float*>(bytes);
-    ++taken_;
-    return failed;
-  }
-
-  Error halves(const std::string& name, int rows, int columns, const uint8_t** out) {
-    ++taken_;
-    return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
-  }
-
-  Error norm(const std::string& name, int count, bool has_bias, Norm* out) {
-    if (Error failed = floats(name + ".weight", count, &out->weight)) return failed;
-    return has_bias ? floats(name + ".bias", count, &out->bias) : Error{};
-  }
-
-  bool has_linear(std::string_view name) const { return declared_.count(name) || file.has_tensor(std::string(name) + ".weight"); }
-
-  Error linear(const std::string& name, int rows, int columns, Linear* out) {
-    out->rows = rows;
-    out->columns = columns;
-    if (file.has_tensor(name + ".bias")) {
-      if (Error failed = floats(name + ".bias", rows, &out->bias)) return failed;
-    }
-    const auto declared = declared_.find(name);
-    if (declared != declared_.end()) return packed(name, declared->second, out);
-    const uint8_t* weights;
-    if (Error failed = halves(name + ".weight", rows, columns, &weights)) return failed;
-    out->set_weights(weights, nullptr);
-    return {};
-  }
-
-  Error all_taken() const {
-    if (declared_taken_ != declared_.size()) {
-      return error(ErrorCode::kModel, "bench.linear.names has %zu names, of which this architecture has %zu", declared_.size(), declared_taken_);
-    }
-    if (taken_ == file.tensors().size()) return {};
-    return error(ErrorCode::kModel, "the file has %zu tensors, this architecture %zu: the others would be ignored", file.tensors().size(), taken_);
-  }
-
-  Gguf file;
-
- private:
-  Error read_declared() {
-    if (!file.has("bench.linear.names")) return {};
-    std::vector<std::string_view> names, words;
-    std::vector<uint32_t> rows, columns;
-    if (Error failed = file.string_array("bench.linear.names", &names)) return failed;
-    if (Error failed = file.string_array("bench.linear.schemes", &words)) return failed;
-    if (Error failed = file.u32_array("bench.linear.rows", &rows)) return failed;
-    if (Error failed = file.u32_array("bench.linear.columns", &columns)) return failed;
-    if (words.size() != names.size() || rows.size() != names.size() || columns.size() != names.size()) {
-      return error(ErrorCode::kModel, "the bench.linear arrays have %zu names, %zu schemes, %zu rows and %zu columns, expected one length",
-                   names.size(), words.size(), rows.size(), columns.size());
-    }
-    for (size_t i = 0; i < names.size(); ++i) {
-      const std::optional<Scheme> scheme = Scheme::parse(words[i]);
-      const std::string name(names[i].substr(0, 64));
-      if (!scheme || scheme->is_float()) {
-        return error(ErrorCode::kModel, "linear '%s' has scheme '%.32s', expected a word such as w4a8g128", name.c_str(), std::string(words[i]).c_str());
-      }
-      if (!declared_.emplace(names[i], Declared{*scheme, rows[i], columns[i]}).second) {
-        return error(ErrorCode::kModel, "linear '%s' occurs twice in bench.linear.names", name.c_str());
-      }
-    }
-    return {};
-  }
-
-  Error packed(const std::string& name, const Declared& declared, Linear* out) {
-    if (declared.rows != uint32_t(out->rows) || declared.columns != uint32_t(out->columns)) {
-      return error(ErrorCode::kModel, "linear '%s' is %u x %u, expected %d x %d", name.c_str(), declared.rows, declared.columns, out->rows,
-                   out->columns);
-    }
-    out->scheme = declared.scheme;
-    const int bits = out->scheme.weight_bits, n = out->padded_rows(), k = out->padded_columns();
-    const uint8_t *codes, *scales;
-    if (Error failed = file.tensor(name + ".codes", TensorType::kI8, uint64_t(n) * k * bits / 8, &codes)) return failed;
-    const uint64_t groups = (k + out->group() - 1) / out->group();
-    if (Error failed = file.tensor(name + ".scales", TensorType::kF16, groups * n, &scales)) return failed;
-    out->set_weights(codes, reinterpret_cast<const uint16_t*>(scales));
-    taken_ += 2;
-    ++declared_taken_;
-    return {};
-  }
-
-  std::map<std::string_view, Declared> declared_;
-  size_t taken_ = 0;
-  size_t declared_taken_ = 0;
-};
 
 Error read_kind(const Gguf& file, Model* model) {
   std::string_view name;
@@ -174,7 +68,7 @@ Error read_sizes(const Gguf& file, Model* model, uint32_t* layers) {
   return model->architecture->positions == Positions::kRotary ? read_rotary(file, prefix, model) : Error{};
 }
 
-Error read_layer(Reader* reader, const Model& model, const std::string& prefix, Layer* layer) {
+Error read_layer(TensorReader* reader, const Model& model, const std::string& prefix, Layer* layer) {
   const Architecture& architecture = *model.architecture;
   if (Error failed = reader->norm(prefix + "attn_norm", model.channels, architecture.layer_norm, &layer->attention_norm)) return failed;
   if (Error failed = reader->norm(prefix + "ffn_norm", model.channels, architecture.layer_norm, &layer->ffn_norm)) return failed;
@@ -189,7 +83,7 @@ Error read_layer(Reader* reader, const Model& model, const std::string& prefix, 
 }
 
 // Section 9: what attention does besides.
-Error read_grids(Reader* reader, const Model& model, const std::string& prefix, Layer* layer) {
+Error read_grids(TensorReader* reader, const Model& model, const std::string& prefix, Layer* layer) {
   const struct {
     const char* name;
     int heads;
@@ -237,7 +131,7 @@ Error read_shares(const Gguf& file, Model* model) {
   return {};
 }
 
-Error read_ends(Reader* reader, Model* model) {
+Error read_ends(TensorReader* reader, Model* model) {
   const Architecture& architecture = *model->architecture;
   const uint8_t *embedding, *positions;
   if (Error failed = reader->halves("token_embd.weight", model->vocabulary, model->channels, &embedding)) return failed;
@@ -264,7 +158,7 @@ bool Model::prunes() const {
 }
 
 Error Model::parse(const uint8_t* data, size_t size) {
-  Reader reader;
+  TensorReader reader(&general);
   if (Error failed = reader.open(data, size)) return failed;
   if (Error failed = read_kind(reader.file, this)) return failed;
   uint32_t count;

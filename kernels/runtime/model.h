@@ -8,7 +8,7 @@
 
 #include "runtime/architecture.h"
 #include "runtime/error.h"
-#include "runtime/linear.h"
+#include "runtime/general_linear.h"
 #include "runtime/norm.h"
 
 // What an architecture does not have stays empty.
@@ -47,6 +47,7 @@ struct Model {
   Norm embedding_norm, final_norm;
   Linear head;  // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
+  GeneralLinears general;  // those of the linears that are more than one matrix
 
   // Whether tokens of a prompt are dropped: it is then one batch.
   bool prunes() const;

@@ -47,11 +47,11 @@ class MixLlm(Block):
         rest = torch.ones(len(task.weight), dtype=torch.bool).index_fill(0, salient, False).nonzero().flatten()
         gptq, more = Gptq(damp=self.damp), replace(task.scheme, weight_bits=max(self.bits, task.scheme.weight_bits))
         parts = [(rows, scheme) for rows, scheme in ((salient, more), (rest, task.scheme)) if len(rows)]
+        if len(parts) == 1:
+            task.stored = plain(gptq.round(task.weight, parts[0][1], task.moments), task.inputs)
+            return
         pieces = tuple(gptq.round(task.weight[rows], scheme, task.moments) for rows, scheme in parts)
-        if len(pieces) == 1:
-            task.stored = plain(pieces[0], task.inputs)
-        else:
-            task.stored = QuantizedLinear(pieces, task.inputs, rows=torch.cat([salient, rest]))
+        task.stored = QuantizedLinear(pieces, task.inputs, rows=torch.cat([salient, rest]))
 
 
 def top_rows(salience: Mapping[str, Tensor], columns: Mapping[str, int], share: float) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 from harness.errors import UsageError
 from harness.host import Host
 from harness.suite import make_suite
+from quantizers.models import linears
 
 
 @pytest.fixture(scope="module")
@@ -27,6 +28,20 @@ def test_sensitivity_is_measured_on_windows_that_recipes_do_not_look_at(host: Ho
     assert min(len(calibration), len(measured)) >= 1
     if looked + unseen <= available:
         assert (len(calibration), len(measured)) == (looked, unseen)
+
+
+def test_sensitivity_is_that_of_the_metric_that_the_recipe_allocates_by(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.yaml"
+    recipe.write_text(
+        "name: own\nsource: a test\nblocks:\n- {block: synthetic, window: 8, count: 2}\n"
+        "- {block: allocate, metric: zd, candidates: [w4a8, w8a8]}\n- {block: nearest}\n"
+    )
+    one = Host(make_suite(recipes=(str(recipe),), candidates=("w4a8", "w8a8")), tmp_path)
+    rows = one.sensitivity(lambda *_progress: None)
+    for name, layer in linears(one.loaded.model).items():
+        z = (layer.weight - layer.weight.mean()) / layer.weight.std()
+        found = {row.scheme: row.kl for row in rows if row.layer == name}
+        assert found == pytest.approx(dict.fromkeys(("w4a8", "w8a8"), -float((z > 1).double().mean())))
 
 
 @pytest.mark.parametrize(

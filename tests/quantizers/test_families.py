@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 
+from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.smooth import Smooth
 from quantizers.errors import UnsupportedModelError
 from quantizers.evaluate import score
@@ -60,6 +61,8 @@ def test_names_are_those_of_the_model(family_model: LoadedModel) -> None:
 def test_recipes_quantize_and_read_back(
     family_model: LoadedModel, family_tokens: torch.Tensor, tmp_path: Path, recipe: Recipe
 ) -> None:
+    if family_of(family_model.model).name == "bloom" and any(isinstance(block, Rotate) for block in recipe.blocks):
+        pytest.skip("BLOOM's norm after the embedding does not turn: Rotate refuses it (test_rotate.py)")
     quantized = quantize(family_model, recipe, Plan(Scheme.parse("w8a8g32")), family_tokens)
     write_gguf(quantized, tmp_path / "model.gguf")
     verify_roundtrip(quantized, tmp_path / "model.gguf")

@@ -26,7 +26,8 @@ void run_codebook(const Operands& o) {
   });
 }
 
-// QoQ, DGQ: 4-bit codes of int8 weights. acc += level scale * group sum stays in int32 over the whole row.
+// QoQ, DGQ: 4-bit codes of int8 weights. acc += level scale * group sum stays in int32 over the whole row; where weights are beyond
+// int8, which only a hostile file has, it wraps.
 template <class Isa>
 void run_twolevel(const Operands& o) {
   CHECK(!o.group_scales() && o.shape.n % kRows == 0 && o.shape.k % kColumns == 0 && o.shape.group % kColumns == 0);
@@ -36,17 +37,18 @@ void run_twolevel(const Operands& o) {
     const int8_t* scales = o.weights.extra->level_scales + levels;
     const uint8_t* zeros = o.weights.extra->level_zeros + levels;
     for (int m = 0; m < o.shape.m; ++m) {
-      int32_t total[kRows] = {};
+      uint32_t total[kRows] = {};
       for (int g = 0; g < groups; ++g) {
         const int first = g * o.per_group();
         int32_t sums[kRows] = {};
         Isa::dot_codes(o.codes(row_block) + (size_t)first * kBlockBytes, least(o.per_group(), o.blocks() - first),
                        o.codes_of_token(m) + (size_t)first * kColumns, sums);
         const int32_t sum = o.a.sums[m * o.a.sums_stride + g];
-        for (int r = 0; r < kRows; ++r) total[r] += scales[g * kRows + r] * (sums[r] - zeros[g * kRows + r] * sum);
+        for (int r = 0; r < kRows; ++r)
+          total[r] += (uint32_t)scales[g * kRows + r] * ((uint32_t)sums[r] - zeros[g * kRows + r] * (uint32_t)sum);
       }
       float f[kRows];
-      for (int r = 0; r < kRows; ++r) f[r] = (float)total[r] * widened(o.scales(row_block)[r]);
+      for (int r = 0; r < kRows; ++r) f[r] = (float)(int32_t)total[r] * widened(o.scales(row_block)[r]);
       finish_rows(o, m, row_block, f);
     }
   }

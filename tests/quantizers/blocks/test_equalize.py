@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from quantizers.blocks.channels import channels_of
 from quantizers.blocks.equalize import Equalize, weight_ranges
 from quantizers.blocks.observe import Seen
+from quantizers.families import family_of
 from quantizers.models import LoadedModel, blocks
 from quantizers.quantized_model import transformed
 from quantizers.recipes import Recipe
@@ -25,8 +26,6 @@ def test_equalizing_keeps_the_function(loaded: LoadedModel, tokens: torch.Tensor
 @given(seed=st.integers(0, 9999), joint=st.sampled_from([0, 1, 3]))
 def test_the_product_of_ranges_attains_its_bound(loaded: LoadedModel, seed: int, joint: int) -> None:
     """R'^X R'^W = max r_i^X r_i^W, and no other scale does better."""
-    from quantizers.families import family_of
-
     generator = torch.Generator().manual_seed(seed)
     block = copy.deepcopy(blocks(loaded.model)[0])
     channels = channels_of(block, family_of(loaded.model).joints[joint], loaded.config)

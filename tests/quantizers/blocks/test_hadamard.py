@@ -2,7 +2,9 @@
 
 import torch
 
+from quantizers.blocks.base import Block
 from quantizers.blocks.hadamard import OnlineHadamard
+from quantizers.blocks.observe import Seen
 from quantizers.blocks.round import Gptq, Nearest
 from quantizers.linear import QuantizedLinear, hadamard_transform, multiply
 from quantizers.models import LoadedModel, linears
@@ -10,6 +12,8 @@ from quantizers.plan import Plan
 from quantizers.quantized_model import quantize
 from quantizers.recipes import Recipe
 from quantizers.scheme import Scheme
+
+DOWN = "model.layers.0.mlp.down_proj"
 
 
 def test_only_down_is_rotated_by_the_largest_power_of_two(loaded: LoadedModel) -> None:
@@ -26,20 +30,18 @@ def test_only_down_is_rotated_by_the_largest_power_of_two(loaded: LoadedModel) -
 
 def test_what_was_seen_is_rotated_with_the_weight(loaded: LoadedModel, tokens: torch.Tensor) -> None:
     """GPTQ after the rotation compensates in the rotated columns: the output error falls as it does without."""
-    plan, x = Plan(Scheme.parse("w3a16")), None
-    errors = {}
-    for blocks in ((Gptq(),), (OnlineHadamard(), Gptq()), (OnlineHadamard(), Nearest())):
-        quantized = quantize(loaded, Recipe(name="x", source="a test", blocks=blocks), plan, tokens)
-        x = hidden(loaded, tokens)
-        layer = linears(loaded.model)["model.layers.0.mlp.down_proj"]
-        errors[blocks] = float((multiply(x, quantized.tensors["model.layers.0.mlp.down_proj"]) - layer(x)).norm())
-    gptq, rotated, nearest = errors.values()
-    assert rotated < 1.2 * gptq and rotated < 0.9 * nearest
+    x, layer = hidden(loaded, tokens), linears(loaded.model)[DOWN]
+
+    def error(*blocks: Block) -> float:
+        recipe = Recipe(name="x", source="a test", blocks=blocks)  # type: ignore[arg-type]
+        stored = quantize(loaded, recipe, Plan(Scheme.parse("w3a16")), tokens).tensors[DOWN]
+        return float((multiply(x, stored) - layer(x)).norm())
+
+    rotated = error(OnlineHadamard(), Gptq())
+    assert rotated < 1.2 * error(Gptq()) and rotated < 0.9 * error(OnlineHadamard(), Nearest())
 
 
 def test_moments_turn_with_the_rows() -> None:
-    from quantizers.blocks.observe import Seen
-
     rows = torch.randn(50, 12, generator=torch.Generator().manual_seed(1))
     seen = Seen(rows, rows.abs().amax(0), rows.amin(0), rows.amax(0), rows.mean(0), rows.double().T @ rows.double())
     turned, expected = seen.rotated(4), hadamard_transform(rows, 4)
@@ -51,8 +53,9 @@ def test_moments_turn_with_the_rows() -> None:
 def hidden(loaded: LoadedModel, tokens: torch.Tensor) -> torch.Tensor:
     """What the first down sees."""
     seen: list[torch.Tensor] = []
-    layer = linears(loaded.model)["model.layers.0.mlp.down_proj"]
-    handle = layer.register_forward_pre_hook(lambda _module, args: seen.append(args[0].flatten(0, 1)))
+    handle = linears(loaded.model)[DOWN].register_forward_pre_hook(
+        lambda _module, args: seen.append(args[0].flatten(0, 1))
+    )
     loaded.model(tokens)
     handle.remove()
     return seen[0]

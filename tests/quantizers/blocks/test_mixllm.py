@@ -1,5 +1,6 @@
 """Claims about output features with more bits."""
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +10,7 @@ from quantizers.linear import QuantizedLinear, weight_of
 from quantizers.models import LoadedModel, linears
 from quantizers.plan import Plan
 from quantizers.quantized_model import quantize
-from quantizers.recipes import Recipe
+from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import Scheme
 from tests.quantizers.blocks.test_round import problem
 
@@ -40,15 +41,28 @@ def test_every_row_is_rounded_as_gptq_would_by_itself(loaded: LoadedModel, token
     mixed = 0
     for name, layer in linears(loaded.model).items():
         stored = quantized.tensors[name]
-        if not isinstance(stored, QuantizedLinear) or stored.rows is None:
+        if not isinstance(stored, QuantizedLinear):
+            assert (weight_of(stored) - layer.weight).norm() < 0.5 * layer.weight.norm()
             continue
         mixed += 1
+        assert stored.rows is not None
         assert [str(piece.scheme) for piece in stored.pieces] == ["w8a8ag32", "w3a8ag32"]  # type: ignore[union-attr]
         error = (weight_of(stored) - layer.weight).square().mean(1) / layer.weight.square().mean(1)
         salient = stored.rows[: len(stored.pieces[0].codes)]  # type: ignore[union-attr]
         rest = stored.rows[len(salient) :]
         assert error[salient].max() < error[rest].min()
     assert mixed > 3
+
+
+@pytest.mark.parametrize(("share", "word"), [(0.0, "w3a8g32"), (1.0, "w8a8g32")])
+def test_when_all_rows_have_one_width_it_is_gptq(
+    loaded: LoadedModel, tokens: torch.Tensor, share: float, word: str
+) -> None:
+    recipe = Recipe(name="rows", source="a test", blocks=(MixLlm(share=share),))
+    mixed = quantize(loaded, recipe, Plan(Scheme.parse("w3a8g32")), tokens)
+    gptq = quantize(loaded, RECIPES["gptq"], Plan(Scheme.parse(word)), tokens)
+    for name in linears(loaded.model):
+        assert torch.equal(weight_of(mixed.tensors[name]), weight_of(gptq.tensors[name]))
 
 
 def test_bits_go_to_rows_that_matter() -> None:

@@ -7,6 +7,8 @@ import torch
 
 from quantizers.blocks.round import Nearest
 from quantizers.blocks.spike import Spike
+from quantizers.blocks.static import Static
+from quantizers.evaluate import full_logprobs, score
 from quantizers.models import LoadedModel, linears
 from quantizers.plan import Plan
 from quantizers.quantized_model import quantize
@@ -17,11 +19,11 @@ RECIPE = Recipe(name="spike", source="a test", blocks=(Spike(), Nearest()), sche
 
 
 def spiked(loaded: LoadedModel) -> LoadedModel:
-    """The same function, with inputs of one down_proj of two a hundred times as large."""
+    """The same function, with one channel of the inputs of one down_proj of two a thousand times as large."""
     model = copy.deepcopy(loaded.model)
     mlp = model.model.layers[1].mlp
-    mlp.up_proj.weight *= 100
-    mlp.down_proj.weight /= 100
+    mlp.up_proj.weight[3] *= 1000
+    mlp.down_proj.weight[:, 3] /= 1000
     return replace(loaded, model=model)
 
 
@@ -29,6 +31,18 @@ def test_only_the_operator_that_explodes_stays_fp16(loaded: LoadedModel, tokens:
     plan = quantize(spiked(loaded), RECIPE, calibration=tokens).plan
     flagged = [name for name in linears(loaded.model) if plan.scheme_of(name).is_float]
     assert flagged == ["model.layers.1.mlp.down_proj"]
+
+
+def test_fp16_at_the_spike_repairs_static_activations(loaded: LoadedModel, tokens: torch.Tensor) -> None:
+    """A static scale for the spike leaves nothing for the other channels."""
+    model, blocks = spiked(loaded), (Nearest(), Static())
+    reference = full_logprobs(loaded, tokens.flatten(), 32)
+    static = Recipe(name="static", source="a test", blocks=blocks, scheme="w8a8")
+    aware, plain = (
+        score(quantize(model, recipe, calibration=tokens), tokens.flatten(), 32, reference).kl_mean
+        for recipe in (static.model_copy(update={"blocks": (Spike(), *blocks)}), static)
+    )
+    assert aware is not None and plain is not None and aware < plain / 5
 
 
 def test_an_even_model_has_none(loaded: LoadedModel, tokens: torch.Tensor) -> None:

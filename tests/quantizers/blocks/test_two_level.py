@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantizers.blocks.clip import group_errors
+from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.blocks.two_level import (
     TwoLevel,
     TwoLevelGptq,
@@ -78,8 +79,6 @@ def test_gptq_in_two_levels_errs_less_than_nearest(seed: int, word: str) -> None
     weight, rows = problem(seed)
     scheme, moments = Scheme.parse(word), rows.double().T @ rows.double() / len(rows)
     grid = TwoLevelGrid(weight, scheme, (1.0,))
-    from quantizers.blocks.sweep import inverse_factor, sweep
-
     codes, values = sweep(weight, inverse_factor(moments, 0.01), grid)
     stored = QuantizedWeight(scheme, codes, grid.scales, levels=grid.levels)
     assert torch.allclose(dequantize(stored).double(), values, rtol=1e-6, atol=1e-9)
