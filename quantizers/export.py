@@ -23,6 +23,7 @@ from quantizers.errors import FormatError
 from quantizers.families import Family, family_named, family_of
 from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
 from quantizers.gguf_linear import Array, Declared, parts_of, read_linear, same
+from quantizers.kv_file import add_cache, check_cache, is_cache_tensor
 from quantizers.linear import QuantizedLinear, Stored, weight_count
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import QuantizedWeight
@@ -75,6 +76,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
                 writer.add_tensor(part, array)
         _add_declared(writer, declared)
         add_attention(writer, family, sizes, quantized.attention)
+        add_cache(writer, quantized.cache, sizes.head_dim)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_tensors_to_file()
@@ -85,20 +87,22 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
 def read_gguf(path: Path) -> StoredModel:
     """Reads a model file with gguf's own reader; raises FormatError."""
     data, metadata, family = _opened(path)
-    tensors = dict(_tensors(path, data, metadata, family))
+    tensors = dict(_tensors(path, _of_modules(data), metadata, family))
     return StoredModel(tensors, _plan(tensors, family), metadata, _attention(path, data, metadata, family))
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
     """Raises FormatError unless gguf's reader gives back every part of every tensor of the model, bit for bit."""
-    missing, opened = set(quantized.tensors), _opened(path)
-    for name, stored in _tensors(path, *opened):
+    missing = set(quantized.tensors)
+    data, metadata, family = _opened(path)
+    check_cache(quantized.cache, quantized.source.sizes.head_dim, metadata, data)
+    for name, stored in _tensors(path, _of_modules(data), metadata, family):
         if name not in missing or not same(quantized.tensors[name], stored):
             raise FormatError(f"{path}: {name} does not read back as it was written")
         missing.remove(name)
     if missing:
         raise FormatError(f"{path}: {len(missing)} tensors are missing, such as {min(missing)}")
-    if not same_attention(quantized.attention, _attention(path, *opened)):
+    if not same_attention(quantized.attention, _attention(path, data, metadata, family)):
         raise FormatError(f"{path}: what attention does besides does not read back as it was written")
 
 
@@ -127,6 +131,11 @@ def _attention(path: Path, data: Mapping[str, Array], metadata: Mapping[str, Any
         return read_attention(family, _sizes(metadata, family), metadata, data)
     except (KeyError, ValueError, FormatError) as error:
         raise FormatError(f"{path}: {error}") from error
+
+
+def _of_modules(data: Mapping[str, Array]) -> dict[str, Array]:
+    """The tensors of modules; those of the cache are compared, not read."""
+    return {name: array for name, array in data.items() if not is_cache_tensor(name)}
 
 
 def file_sha256(path: Path) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 from torch import Tensor
 
+from quantizers.attention import Attention
+from quantizers.kv_cache import FP16_CACHE, Cache
 from quantizers.linear import QuantizedLinear, Stored
 from quantizers.models import linears
 from quantizers.primitives import QuantizedWeight
@@ -14,9 +16,24 @@ from quantizers.quantized_model import QuantizedModel
 
 
 def forms_of(quantized: QuantizedModel) -> tuple[str, ...]:
-    """Sorted, without what every model has."""
+    """Sorted: what linears ask for, then cache and attention where they are not the ordinary ones."""
     layers = linears(quantized.source.model)
-    return tuple(sorted({form for name in layers for form in linear_forms(quantized.tensors[name])}))
+    asked = {form for name in layers for form in linear_forms(quantized.tensors[name])}
+    return (*sorted(asked), *_cache_forms(quantized.cache), *_attention_forms(quantized.attention))
+
+
+def _cache_forms(cache: Cache) -> Iterator[str]:
+    if cache != FP16_CACHE:
+        yield "quantized cache"
+
+
+def _attention_forms(attention: Attention) -> Iterator[str]:
+    if attention.grids:
+        yield "static heads"
+    if attention.log2:
+        yield "log2 softmax"
+    if attention.prune:
+        yield "token pruning"
 
 
 def linear_forms(stored: Stored) -> Iterator[str]:

@@ -69,10 +69,8 @@ class _Step:
 
     def drop(self, _norm: nn.Module, args: tuple[Tensor]) -> None:
         """Before the MLP: those dropped here keep what attention gave them."""
-        before = self.pruning.alive
-        self.frozen = torch.where(
-            before[..., None], args[0].view(self.frozen.shape), self.frozen
-        )  # OPT flattens tokens
+        before, hidden = self.pruning.alive, args[0].view_as(self.frozen)  # OPT's are [B * T, C] here
+        self.frozen = torch.where(before[..., None], hidden, self.frozen)
         if self.share:
             self.pruning.alive = survivors(before, self.pruning.attention.start[self.index], self.share)
 

@@ -25,7 +25,9 @@ def recipes(
     with shown_progress().step("recipes") as advance:
         cards = catalogue(advance)
     data = [card.model_dump(mode="json", exclude={"yaml"}) for card in cards]
-    missing = [f"{card.name} has no file for the agent: {card.obstacle}" for card in cards if card.obstacle]
+    missing = [
+        f"{card.name}: no file that the agent runs as it should: {card.obstacle}" for card in cards if card.obstacle
+    ]
     emit(data, json, table("", ("recipe", "scheme", "needs", "asks of the runtime", "source"), _rows(cards)), *missing)
 
 

@@ -48,14 +48,16 @@ Pass time_pass(Llm* llm, const Model& model, const std::vector<uint32_t>& tokens
 }
 
 // The first pass is not recorded, only its duration. `timed` has one at least.
-void report(const char* phase, int tokens, int threads, const Span& first, const std::vector<Span>& timed, bool with_spans) {
+void report(const LlmOptions& options, const Model& model, const Llm& ran, const char* phase, int tokens, const Span& first,
+            const std::vector<Span>& timed) {
   Json llm = line("llm");
-  llm.key("phase").value(phase).key("tokens").value(tokens).key("threads").value(threads);
+  llm.key("phase").value(phase).key("tokens").value(tokens).key("threads").value(ran.threads());
+  options.model.tell_cache(model, ran.cache(), &llm);
   llm.key("begin_ns").value(timed.front().begin_ns).key("end_ns").value(timed.back().end_ns);
   llm.key("first_ns").value(first.ns()).key("ns").begin('[');
   for (const Span& span : timed) llm.value(span.ns());
   llm.end(']');
-  if (with_spans) {
+  if (options.watch.any()) {
     llm.key("spans").begin('[');
     for (const Span& span : timed) llm.begin('[').value(span.begin_ns).value(span.end_ns).end(']');
     llm.end(']');
@@ -106,7 +108,7 @@ Error run_llm(Arguments* arguments) {
   Llm llm;
   if (Error failed = pool.start(options.team.threads, options.team.cpus)) return failed;
   const int batch = model.prunes() ? options.prefill : std::min(options.prefill, kBatch);
-  if (Error failed = llm.start(&model, &pool, positions, batch, 1, options.model.kv)) return failed;
+  if (Error failed = llm.start(&model, &pool, positions, batch, 1, options.model.cache_of(model))) return failed;
 
   const std::vector<uint32_t> tokens = prompt(options.prefill, model.vocabulary);
   if (Error failed = watch.start(&pool)) return failed;
@@ -123,8 +125,8 @@ Error run_llm(Arguments* arguments) {
   if (!finite) return {ErrorCode::kModel, "the logits are not finite: the file holds infinite or undefined weights"};
   watch.stop();
   tell_cpus(pool.cpus());
-  report("prefill", options.prefill, pool.size(), first.prefill, prefills, options.watch.any());
-  if (options.decode > 0) report("decode", options.decode, pool.size(), first.decode, decodes, options.watch.any());
+  report(options, model, llm, "prefill", options.prefill, first.prefill, prefills);
+  if (options.decode > 0) report(options, model, llm, "decode", options.decode, first.decode, decodes);
   watch.report();
   return {};
 }

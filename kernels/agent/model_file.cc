@@ -1,11 +1,16 @@
 // Opens models as options say.
 #include "agent/model_file.h"
 
+constexpr const char* kWords[] = {"fp32", "fp16", "int8", "codes"};  // in the order of KvType
+
+void ModelOptions::tell_cache(const Model& model, const KvCache& cache, Json* line) const {
+  line->key("kv").value(kWords[static_cast<int>(cache_of(model))]).key("position_bytes").value(cache.position_bytes());
+}
+
 bool ModelOptions::take(Arguments* arguments) {
   if (arguments->is("--model")) {
     path = arguments->text();
   } else if (arguments->is("--kv")) {
-    static constexpr const char* kWords[] = {"fp32", "fp16", "int8"};
     kv = static_cast<KvType>(arguments->choice(kWords, 3));
   } else {
     return pages.take(arguments);

@@ -107,7 +107,7 @@ Error Scorer::open() {
   if (Error failed = check()) return failed;
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
   const int batch = model_.prunes() ? predicted() : std::min(kBatch, predicted());
-  if (Error failed = llm_.start(&model_, &pool_, predicted(), batch, batch, options_.model.kv)) return failed;
+  if (Error failed = llm_.start(&model_, &pool_, predicted(), batch, batch, options_.model.cache_of(model_))) return failed;
   if (options_.write_reference.empty()) return {};
   return writer_.open(options_.write_reference, uint32_t(model_.vocabulary), uint32_t(options_.window), windows() * uint32_t(predicted()));
 }
@@ -183,7 +183,9 @@ Error Scorer::score_rows(const uint32_t* tokens, int count, float* logits, uint6
 
 void Scorer::report(uint32_t window, const std::vector<Score>& scores) const {
   Json score = line("score");
-  score.key("window").value(window).key("logprob").begin('[');
+  score.key("window").value(window);
+  options_.model.tell_cache(model_, llm_.cache(), &score);
+  score.key("logprob").begin('[');
   for (const Score& each : scores) score.value(each.logprob);
   score.end(']');
   if (has_reference()) {

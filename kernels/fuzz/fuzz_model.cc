@@ -20,7 +20,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   if (model.parse(copy.data(), size) || !is_small(model)) return 0;
   Pool pool;
   Llm llm;
-  if (pool.start(1, {}) || llm.start(&model, &pool, 3, 2, 1, size % 2 ? KvType::kFp16 : KvType::kInt8)) return 0;
+  const KvType kv = model.cache.declared ? KvType::kCodes : size % 2 ? KvType::kFp16 : KvType::kInt8;
+  if (pool.start(1, {}) || llm.start(&model, &pool, 3, 2, 1, kv)) return 0;
   const uint32_t last = static_cast<uint32_t>(model.vocabulary - 1);
   const uint32_t tokens[] = {0, last, last / 2};
   llm.prefill(tokens, 2);

@@ -23,6 +23,11 @@ struct Queries {
   float* start = nullptr;   // the probability of position 0 for token i, head j: start + i * start_stride + j; null for none
   size_t start_stride = 0;  // floats between tokens
   const float* slopes = nullptr;  // of each head (ALiBi); null: positions do not count
+  // Keys (rotated) and values of the tokens themselves: token i: own_keys + i * own_stride. A token then sees its own as it is, and from
+  // the cache only those before it (Yue et al. 2024, arXiv:2402.12065). Null: all from the cache.
+  const float* own_keys = nullptr;
+  const float* own_values = nullptr;
+  size_t own_stride = 0;
 };
 
 // Tokens of one call, at most: at least 1. More than kQueryRows heads that share a head are several calls.

@@ -5,12 +5,13 @@
 
 #include "base/cpu.h"
 #include "ops/attention.h"
+#include "ops/kv_codes.h"
 
 #define OPS(DO)                                                                                                       \
   DO(rmsnorm) DO(rmsnorm_heads) DO(layernorm) DO(rope) DO(softmax) DO(silu_multiply) DO(relu) DO(gelu)                  \
   DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16)                                                  \
   DO(fixed_codes) DO(group_sums) DO(hadamard) DO(add_side) DO(sparse_dot)                                              \
-  DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
+  DO(kv_load) DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
   DO(log2_attention_scratch) DO(log2_attention) DO(snap_heads)
 
 #define DECLARE(name) decltype(::name) name;
@@ -86,6 +87,8 @@ void add_side(const float* inputs, int count, const uint16_t* weights, int block
 float sparse_dot(const float* row, const int32_t* columns, const uint16_t* values, int count) {
   return kTable.sparse_dot(row, columns, values, count);
 }
+
+void kv_load(const KvCodes& codes, int head, const uint8_t* row, float* y) { kTable.kv_load(codes, head, row, y); }
 
 size_t attention_scratch(int head_size) { return kTable.attention_scratch(head_size); }
 

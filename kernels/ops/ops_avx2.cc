@@ -5,6 +5,7 @@
 #include "base/half.h"
 #include "ops/attention.h"
 #include "ops/exp.h"
+#include "ops/kv_codes.h"
 #include "ops/lanes.h"
 #include "ops/vector.h"
 
@@ -20,6 +21,7 @@ namespace ops_avx2 {
 #include "ops/side.inc"
 #include "ops/silu.inc"
 #include "ops/softmax.inc"
+#include "ops/kv_load.inc"
 #include "ops/attention.inc"
 #include "ops/log2_attention.inc"
 }  // namespace ops_avx2

@@ -224,6 +224,80 @@ void test_attention_together() {
   check(ok, "a query's result is the same bit for bit alone and among others");
 }
 
+// A cache of codes of some rows, and one of fp32 with those rows as they are read back.
+struct CodedHistory {
+  CodedHistory(const KvFormat& format, int first, int positions, int size, const std::vector<float>& keys, const std::vector<float>& values) {
+    static KvCodes codes;
+    kv_codes(format, {}, size, &codes);
+    coding = {&codes, &codes, first, nullptr, nullptr};
+    data.resize(KvCache(nullptr, KvType::kCodes, 1, 1, positions, size, coding).bytes() + 64);
+    coded = KvCache(History::aligned(data.data()), KvType::kCodes, 1, 1, positions, size, coding);
+    read_keys = keys;
+    read_values = values;
+    for (int t = 0; t < positions; ++t) {
+      const size_t at = static_cast<size_t>(t * size);
+      coded.store(0, t, &keys[at], &values[at]);
+      const KvHead head = coded.head(0, 0);
+      for (int i = 0; i < size && t < first; ++i) {
+        read_keys[at + static_cast<size_t>(i)] = half_to_float(half_from_float(keys[at + static_cast<size_t>(i)]));
+        read_values[at + static_cast<size_t>(i)] = half_to_float(half_from_float(values[at + static_cast<size_t>(i)]));
+      }
+      if (t < first) continue;
+      kv_load(codes, 0, head.keys + (t - first) * codes.row_bytes, &read_keys[at]);
+      kv_load(codes, 0, head.values + (t - first) * codes.row_bytes, &read_values[at]);
+    }
+  }
+
+  KvCoding coding;
+  std::vector<uint8_t> data;
+  KvCache coded;
+  std::vector<float> read_keys, read_values;
+};
+
+constexpr KvFormat kCoded[] = {
+    {KvGrid::kAsymmetric, false, 4, 0, 0, 0, false}, {KvGrid::kSymmetric, false, 3, 8, 0, 2, false}, {KvGrid::kPower, false, 5, 16, 0, 1, false}, {}};
+
+void test_attention_over_codes() {
+  constexpr int size = 18, heads = 4, tokens = 5, positions = 150, stride = heads * size;
+  const std::vector<float> keys = numbers(size * positions, 8), values = numbers(size * positions, 9), queries = numbers(stride * tokens, 7);
+  bool ok = true;
+  for (const KvFormat& format : kCoded) {
+    const CodedHistory codes(format, 3, positions, size, keys, values);
+    const History whole(KvType::kFp32, 1, positions, size, codes.read_keys, codes.read_values);
+    std::vector<float> found(queries.size()), expected(queries.size()), scratch(attention_scratch(size));
+    attention({queries.data(), found.data(), stride, tokens, heads, positions - tokens + 1}, codes.coded.head(0, 0), scratch.data());
+    attention({queries.data(), expected.data(), stride, tokens, heads, positions - tokens + 1}, whole.cache.head(0, 0), scratch.data());
+    ok = ok && found == expected;
+  }
+  check(ok, "attention over codes is that over the rows as they are read back, bit for bit");
+}
+
+void test_attention_with_its_own() {
+  constexpr int size = 18, tokens = 4;
+  bool ok = true;
+  for (const int positions : {4, 64, 65, 67, 150}) {
+    const std::vector<float> keys = numbers(size * positions, 8), values = numbers(size * positions, 9), queries = numbers(size * tokens, 7);
+    const CodedHistory codes(kCoded[0], 0, positions, size, keys, values);
+    std::vector<float> found(queries.size()), scratch(attention_scratch(size));
+    const int seen = positions - tokens + 1, own = (seen - 1) * size;
+    Queries asked = {queries.data(), found.data(), size, tokens, 1, seen};
+    asked.own_keys = &keys[static_cast<size_t>(own)];
+    asked.own_values = &values[static_cast<size_t>(own)];
+    asked.own_stride = size;
+    attention(asked, codes.coded.head(0, 0), scratch.data());
+    for (int token = 0; token < tokens; ++token) {
+      std::vector<float> past_keys = codes.read_keys, past_values = codes.read_values;
+      for (int i = own + token * size; i < own + token * size + size; ++i) {
+        past_keys[static_cast<size_t>(i)] = keys[static_cast<size_t>(i)];
+        past_values[static_cast<size_t>(i)] = values[static_cast<size_t>(i)];
+      }
+      const std::vector<double> expected = expected_attention(&queries[static_cast<size_t>(token * size)], past_keys.data(), past_values.data(), seen + token, size, size);
+      for (int i = 0; i < size; ++i) ok = ok && fabs(double{found[static_cast<size_t>(token * size + i)]} - expected[static_cast<size_t>(i)]) < 1e-5;
+    }
+  }
+  check(ok, "a token that brings its own key and value sees these and the codes of those before it");
+}
+
 void test_quantize() {
   bool ok = true;
   for (const int columns : {1, 31, 32, 77, 256}) {
@@ -392,6 +466,8 @@ int main() {
   test_relu_and_gelu();
   test_attention();
   test_attention_together();
+  test_attention_over_codes();
+  test_attention_with_its_own();
   test_quantize();
   test_elementwise();
   test_kv_cache();

@@ -44,6 +44,7 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
     return error(ErrorCode::kUsage, "%d positions, of which the model has learned %d", positions, model->context);
   }
   if (Error failed = find_kernels()) return failed;
+  if (kv == KvType::kCodes) prepare_codes();
   const uint64_t bytes = place(nullptr);
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
   if (Error failed = memory_.allocate(bytes, true, "the cache and the buffers")) return failed;
@@ -99,8 +100,8 @@ uint64_t Llm::place(uint8_t* memory) {
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
   start_ = placer.floats(rows, uint64_t(model.heads));
   importance_ = placer.floats(rows, 1);
-  cache_ = KvCache(nullptr, kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
-  cache_ = KvCache(placer.bytes(cache_.bytes()), kv_, int(model.layers.size()), model.kv_heads, positions_, model.head_size);
+  place_cache(nullptr);
+  place_cache(placer.bytes(cache_.bytes()));
 
   const int widest = std::max({model.channels, query_columns, model.hidden});
   Activations::Size size = {batch_, widest, pool_->size()};
@@ -108,6 +109,22 @@ uint64_t Llm::place(uint8_t* memory) {
   uint8_t* packed = placer.bytes(Activations::bytes(size));
   if (memory) activations_.place(packed, size);
   return placer.used();
+}
+
+void Llm::prepare_codes() {
+  const CacheFormat& format = model_->cache;
+  key_codes_.resize(model_->layers.size());
+  value_codes_.resize(model_->layers.size());
+  for (size_t i = 0; i < model_->layers.size(); ++i) {
+    kv_codes(format.keys, format.key_fits[i], model_->head_size, &key_codes_[i]);
+    kv_codes(format.values, format.value_fits[i], model_->head_size, &value_codes_[i]);
+  }
+}
+
+void Llm::place_cache(uint8_t* memory) {
+  const bool turns = !model_->cache.rotated;
+  const KvCoding coding = {key_codes_.data(), value_codes_.data(), model_->cache.first, turns ? cosine_ : nullptr, turns ? sine_ : nullptr};
+  cache_ = KvCache(memory, kv_, int(model_->layers.size()), model_->kv_heads, positions_, model_->head_size, coding);
 }
 
 const float* Llm::prefill(const uint32_t* tokens, int count) {
@@ -191,21 +208,28 @@ void Llm::project(const Layer& layer) {
 
 void Llm::store(const Layer& layer, int index, int count, int position) {
   for_each(pool_, count, [&](int i, int) {
-    float *query = queries_ + size_t(i) * query_stride_, *key = keys_ + size_t(i) * key_stride_, *value = values_ + size_t(i) * key_stride_;
+    float* key = keys_ + size_t(i) * key_stride_;
+    float* query = queries_ + size_t(i) * query_stride_;
+    float* value = values_ + size_t(i) * key_stride_;
     if (layer.q_grid) snap_heads(query, model_->heads, model_->head_size, layer.q_grid);
     if (layer.k_grid) snap_heads(key, model_->kv_heads, model_->head_size, layer.k_grid);
     if (layer.v_grid) snap_heads(value, model_->kv_heads, model_->head_size, layer.v_grid);
-    if (cosine_) rotate(layer, query, key, position + i);
-    cache_.store(index, position + i, key, value);
+    norm_heads(layer, query, key);
+    if (stores_unrotated()) cache_.store(index, position + i, key, value);
+    if (cosine_) rotate(query, key, position + i);
+    if (!stores_unrotated()) cache_.store(index, position + i, key, value);
   });
 }
 
 // The queries and keys of one token, normed before if the model has norms for them.
-void Llm::rotate(const Layer& layer, float* query, float* key, int position) const {
+void Llm::norm_heads(const Layer& layer, float* query, float* key) const {
+  if (layer.query_norm) rmsnorm_heads(query, layer.query_norm, model_->heads, model_->head_size, model_->epsilon);
+  if (layer.key_norm) rmsnorm_heads(key, layer.key_norm, model_->kv_heads, model_->head_size, model_->epsilon);
+}
+
+void Llm::rotate(float* query, float* key, int position) const {
   const int size = model_->head_size;
   const size_t angles = size_t(position) * size_t(size / 2);
-  if (layer.query_norm) rmsnorm_heads(query, layer.query_norm, model_->heads, size, model_->epsilon);
-  if (layer.key_norm) rmsnorm_heads(key, layer.key_norm, model_->kv_heads, size, model_->epsilon);
   rope(query, model_->heads, size, cosine_ + angles, sine_ + angles);
   rope(key, model_->kv_heads, size, cosine_ + angles, sine_ + angles);
 }
@@ -227,6 +251,12 @@ void Llm::look_back(int layer, int count, int position) {
                          position + token + 1};
       queries.start = start_ + size_t(token) * size_t(model_->heads) + size_t(kv_head * sharing + head);
       queries.start_stride = size_t(model_->heads);
+      if (kv_ == KvType::kCodes && model_->cache.past_only) {
+        const size_t own = size_t(token) * key_stride_ + size_t(kv_head) * size_t(size);
+        queries.own_keys = keys_ + own;
+        queries.own_values = values_ + own;
+        queries.own_stride = key_stride_;
+      }
       if (slopes_) queries.slopes = slopes_ + kv_head * sharing + head;
       if (model_->log2_softmax) {
         log2_attention(queries, cache_.head(layer, kv_head), model_->layers[size_t(layer)].v_grid[kv_head], scratch);

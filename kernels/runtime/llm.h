@@ -19,7 +19,7 @@ enum class Logits { kNone, kLast, kAll };
 class Llm {
  public:
   // For up to `positions` positions, `batch` tokens per forward pass and the logits of `logit_rows` of them (1 or `batch`), with keys and
-  // values kept as `kv`.
+  // values kept as `kv`; kCodes: as the model file says.
   // `unsupported` when a linear has no kernel on this CPU, `usage` when the model has not learned so many positions, `memory` when there is too
   // little of it, counting the model file.
   // The model and the pool must outlive this object.
@@ -39,10 +39,15 @@ class Llm {
 
   size_t logits_stride() const { return logits_stride_; }
   int batch() const { return batch_; }
+  int threads() const { return pool_->size(); }
+  const KvCache& cache() const { return cache_; }
 
  private:
   uint64_t place(uint8_t* memory);
   Error find_kernels();
+  void prepare_codes();
+  void place_cache(uint8_t* memory);
+  bool stores_unrotated() const { return kv_ == KvType::kCodes && !model_->cache.rotated; }
   void embed(const uint32_t* tokens, int count, int position);
   void attend(const Layer& layer, int index, int count, int position);
   void feed_forward(const Layer& layer, int count);
@@ -50,7 +55,8 @@ class Llm {
   Rows normed(const Norm& norm, int first, int count) const;
   void add_product(const Linear& linear, int count);
   void store(const Layer& layer, int index, int count, int position);
-  void rotate(const Layer& layer, float* query, float* key, int position) const;
+  void norm_heads(const Layer& layer, float* query, float* key) const;
+  void rotate(float* query, float* key, int position) const;
   void look_back(int layer, int count, int position);
   int drop_tokens(size_t layer, int count);
   void rank_tokens(int count, int kept);
@@ -62,6 +68,7 @@ class Llm {
   Memory memory_;
   Activations activations_;
   KvCache cache_;
+  std::vector<KvCodes> key_codes_, value_codes_;  // [layer], of kCodes
 
   size_t channel_stride_ = 0, query_stride_ = 0, key_stride_ = 0, hidden_stride_ = 0, logits_stride_ = 0, scratch_stride_ = 0;
   float* residual_ = nullptr;    // [batch][C]

@@ -102,6 +102,7 @@ int main(int argc, char** argv) {
   test_allocations_are_seen();
   for (const int threads : {1, 3}) {
     for (const KvType kv : {KvType::kFp32, KvType::kFp16, KvType::kInt8}) test_nothing_is_allocated(&model, threads, kv);
+    if (model.cache.declared) test_nothing_is_allocated(&model, threads, KvType::kCodes);
   }
   printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;

@@ -172,6 +172,9 @@ Error Model::parse(const uint8_t* data, size_t size) {
   }
   if (Error failed = read_shares(reader.file, this)) return failed;
   file_bytes = size;
+  size_t of_cache = 0;
+  if (Error failed = cache.parse(reader.file, int(count), kv_heads, head_size, &of_cache)) return failed;
+  reader.also_took(of_cache);
   return reader.all_taken();
 }
 

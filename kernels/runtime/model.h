@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "runtime/architecture.h"
+#include "runtime/cache_format.h"
 #include "runtime/error.h"
 #include "runtime/general_linear.h"
 #include "runtime/norm.h"
@@ -48,6 +49,7 @@ struct Model {
   Linear head;  // C -> V, the embedding itself when tied
   std::vector<Layer> layers;
   GeneralLinears general;  // those of the linears that are more than one matrix
+  CacheFormat cache;
 
   // Whether tokens of a prompt are dropped: it is then one batch.
   bool prunes() const;

@@ -22,6 +22,12 @@ bool in_range(const int32_t* values, int count, int32_t begin, int32_t end) {
   return std::all_of(values, values + count, [=](int32_t value) { return value >= begin && value < end; });
 }
 
+// Whether pieces with these schemes can be multiplied by one packed row.
+bool share_inputs(const Scheme& a, const Scheme& b, bool by_rows) {
+  if (a.activation_bits != b.activation_bits || a.activation_groups != b.activation_groups) return false;
+  return a.activation_bits == 16 || a.group == b.group || (!by_rows && !a.activation_groups);
+}
+
 }  // namespace
 
 Error TensorReader::open(const uint8_t* data, size_t size) {
@@ -191,6 +197,14 @@ Error TensorReader::pieces(const std::string& name, const Linear& linear, Genera
   return {};
 }
 
+// Rows or columns that the file says a piece has; 0 when it says nothing that could be one.
+uint64_t TensorReader::extent(const std::string& name, bool by_rows) const {
+  const auto declared = declared_.find(name);
+  if (declared != declared_.end()) return by_rows ? declared->second.rows : declared->second.columns;
+  const auto weight = file.tensors().find(name + ".weight");
+  return weight == file.tensors().end() || weight->second.shape.size() != 2 ? 0 : weight->second.shape[by_rows ? 1 : 0];
+}
+
 // The next piece, which goes on where the last one ends.
 Error TensorReader::piece(const std::string& name, const Linear& linear, bool by_rows, GeneralLinear* out) {
   Piece next;
@@ -198,29 +212,16 @@ Error TensorReader::piece(const std::string& name, const Linear& linear, bool by
     const Piece& last = out->pieces.back();
     const int step = by_rows ? kRowBlock : std::max(last.linear.scheme.group, kColumnBlock);
     if ((by_rows ? last.linear.rows : last.linear.columns) % step) return bad(name, "follows a piece that ends inside a block");
-    next.row = by_rows ? last.row + last.linear.rows : 0;
-    next.column = by_rows ? 0 : last.column + last.linear.columns;
-    const int width = last.linear.padded_columns(), group = last.linear.group();
-    next.sum = by_rows ? 0 : last.sum + (width + group - 1) / group;
+    (by_rows ? next.row : next.column) = by_rows ? last.row + last.linear.rows : last.column + last.linear.columns;
+    if (!by_rows) next.sum = last.sum + (last.linear.padded_columns() + last.linear.group() - 1) / last.linear.group();
   }
-  // At most what is left of the linear: whatever the file says is compared with that.
-  uint64_t rows = uint64_t(linear.rows), columns = uint64_t(linear.columns);
-  const auto declared = declared_.find(name);
-  if (declared != declared_.end()) {
-    (by_rows ? rows : columns) = by_rows ? declared->second.rows : declared->second.columns;
-  } else if (const auto tensor = file.tensors().find(name + ".weight"); tensor != file.tensors().end() && tensor->second.shape.size() == 2) {
-    (by_rows ? rows : columns) = tensor->second.shape[by_rows ? 1 : 0];
-  }
-  const uint64_t left = by_rows ? uint64_t(linear.rows - next.row) : uint64_t(linear.columns - next.column);
-  if ((by_rows ? rows : columns) > left || (by_rows ? rows : columns) == 0) return bad(name, "has more than is left of its linear");
-  if (Error failed = matrix(name, int(rows), int(columns), &next.linear)) return failed;
+  const int left = by_rows ? linear.rows - next.row : linear.columns - next.column;
+  const uint64_t size = extent(name, by_rows);
+  if (size == 0 || size > uint64_t(left)) return bad(name, "does not fit into its linear");
+  if (Error failed = matrix(name, by_rows ? int(size) : linear.rows, by_rows ? linear.columns : int(size), &next.linear)) return failed;
   if (Error failed = meaning(name, &next)) return failed;
-  if (!out->pieces.empty()) {
-    const Scheme &one = out->pieces.front().linear.scheme, &other = next.linear.scheme;
-    const bool grouped = one.activation_bits < 16 && (by_rows || one.activation_groups);
-    if (one.activation_bits != other.activation_bits || one.activation_groups != other.activation_groups || (grouped && one.group != other.group)) {
-      return bad(name, "differs in activation bits or groups from the piece before it");
-    }
+  if (!out->pieces.empty() && !share_inputs(out->pieces.front().linear.scheme, next.linear.scheme, by_rows)) {
+    return bad(name, "differs in activation bits or groups from the first piece");
   }
   out->pieces.push_back(next);
   return {};

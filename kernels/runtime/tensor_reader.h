@@ -27,6 +27,8 @@ class TensorReader {
   // With its bias, where it has one.
   Error linear(const std::string& name, int rows, int columns, Linear* out);
 
+  // So many tensors were taken from `file` by somebody else.
+  void also_took(size_t tensors) { taken_ += tensors; }
   // Whether everything in the file belongs to the model.
   Error all_taken() const;
 
@@ -46,6 +48,7 @@ class TensorReader {
 
   Error general(const std::string& name, const Linear& linear, GeneralLinear* out);
   Error pieces(const std::string& name, const Linear& linear, GeneralLinear* out);
+  uint64_t extent(const std::string& name, bool by_rows) const;
   Error piece(const std::string& name, const Linear& linear, bool by_rows, GeneralLinear* out);
   Error meaning(const std::string& name, Piece* piece);
   Error packing(const std::string& name, int columns, Packing* out);

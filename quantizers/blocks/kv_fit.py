@@ -72,7 +72,7 @@ def _order(rows: Tensor, codes: Codes) -> Tensor:
 def _bounds(rows: Tensor, codes: Codes) -> tuple[Tensor, Tensor]:
     """Lowest and highest [H, D] of each channel, after as many numbers as rows have outliers are left out evenly."""
     sorted_rows = rows.sort(1).values
-    left_out = round(rows.shape[1] * codes.outliers / rows.shape[2] / 2)
+    left_out = min(round(rows.shape[1] * codes.outliers / rows.shape[2] / 2), (rows.shape[1] - 1) // 2)
     low, high = sorted_rows[:, left_out], sorted_rows[:, -1 - left_out]
     if codes.has_offset:
         return low, high
@@ -115,6 +115,8 @@ def _codebook(rows: Tensor, codes: Codes, fit: Fit) -> Tensor | None:
     scale, offset, kept = row_scales(rows, codes, fit)
     within = ~kept & (scale > 0).expand(rows.shape)
     units = ((rows - offset.float()) / scale.float())[within]
+    if not len(units):  # nothing but outliers
+        return torch.linspace(-1, 1, 2**codes.bits).half()
     return k_means(units, scale.float().square().expand(rows.shape)[within], 2**codes.bits).half()
 
 

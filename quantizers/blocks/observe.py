@@ -104,7 +104,7 @@ def _hidden(output: Tensor | tuple[Tensor, ...]) -> Tensor:
 def outputs(
     watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
 ) -> dict[str, list[Tensor]]:
-    """What the watched modules of a block return, one tensor [B, T, N] a chunk."""
+    """What the watched modules of a block return, one tensor [B, T, N] a chunk ([B * T, N] in OPT's network)."""
     seen: dict[str, list[Tensor]] = {name: [] for name in watched}
 
     def hook_of(name: str) -> Callable[[nn.Module, tuple[Tensor], Tensor], None]:

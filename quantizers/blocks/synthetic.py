@@ -10,6 +10,7 @@ from pydantic import Field
 
 from quantizers.blocks.base import Block, Work
 from quantizers.calibrate import synthetic
+from quantizers.sizes import Sizes
 
 
 class Synthetic(Block):
@@ -23,5 +24,5 @@ class Synthetic(Block):
     writes_text: ClassVar[bool] = True
 
     def start(self, work: Work) -> None:
-        window = min(self.window, work.config.max_position_embeddings)
+        window = min(self.window, Sizes.of(work.config).context)
         work.calibration = synthetic(work.model, window, self.count, work.seed, self.temperature)

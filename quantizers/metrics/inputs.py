@@ -41,7 +41,7 @@ def cmpq(work: Work, _scheme: Scheme) -> Scores:
     for view, _ in views(work):
         layers: Mapping[str, nn.Module] = {inner: view.linear(inner) for inner in work.family.linears}
         for inner, chunks in observe.outputs(layers, view.block, view.inputs).items():
-            basis = _basis(torch.cat([chunk.flatten(0, 1) for chunk in chunks]))
+            basis = _basis(torch.cat([chunk.flatten(0, -2) for chunk in chunks]))
             scores[view.name(inner)] = float(torch.linalg.svdvals(basis.T @ reference).clamp(max=1).mean())
     return scores
 

@@ -1,5 +1,6 @@
 """The general linear on the device: log-probabilities of whole models against the torch simulation, and bad files."""
 
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -234,3 +235,9 @@ def test_a_damaged_part_is_refused_before_anything_is_multiplied(
         assert error is None
     else:
         assert error is not None and error["code"] == "model" and SPOILED[part][1] in error["message"]
+
+
+def test_prefill_and_decoding_allocate_nothing(build_preset: Any, everything_file: Path) -> None:
+    program = build_preset("x86_64-linux") / "runtime" / "llm_test"
+    run = subprocess.run([program, everything_file], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.endswith(" 0 failed\n"), run.stdout + run.stderr

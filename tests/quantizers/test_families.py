@@ -13,16 +13,20 @@ import transformers
 
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.smooth import Smooth
-from quantizers.errors import UnsupportedModelError
+from quantizers.blocks.static import StaticHeads
+from quantizers.errors import RecipeError, UnsupportedModelError
 from quantizers.evaluate import score
 from quantizers.export import read_gguf, verify_roundtrip, write_gguf
-from quantizers.families import FAMILIES, family_of
+from quantizers.families import BLOOM, FAMILIES, family_of
 from quantizers.models import LoadedModel, blocks, linears, load
 from quantizers.plan import Plan
 from quantizers.quantized_model import quantize, transformed
 from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import FP16, Scheme
 from quantizers.sensitivity import measure, tied_groups
+
+NOT_FOR_BLOOM = (Rotate, StaticHeads)
+"""The norm after the embedding does not turn with hidden states; heads of one linear for q, k and v have no grids."""
 
 
 def test_logits_are_those_of_transformers(family_model: LoadedModel, family_tokens: torch.Tensor) -> None:
@@ -61,15 +65,17 @@ def test_names_are_those_of_the_model(family_model: LoadedModel) -> None:
 def test_recipes_quantize_and_read_back(
     family_model: LoadedModel, family_tokens: torch.Tensor, tmp_path: Path, recipe: Recipe
 ) -> None:
-    if family_of(family_model.model).name == "bloom" and any(isinstance(block, Rotate) for block in recipe.blocks):
-        pytest.skip("BLOOM's norm after the embedding does not turn: Rotate refuses it (test_rotate.py)")
+    if family_of(family_model.model) is BLOOM and any(isinstance(block, NOT_FOR_BLOOM) for block in recipe.blocks):
+        with pytest.raises(RecipeError, match="bloom"):
+            quantize(family_model, recipe, Plan(Scheme.parse("w8a8g32")), family_tokens)
+        return
     quantized = quantize(family_model, recipe, Plan(Scheme.parse("w8a8g32")), family_tokens)
     write_gguf(quantized, tmp_path / "model.gguf")
     verify_roundtrip(quantized, tmp_path / "model.gguf")
     metadata = read_gguf(tmp_path / "model.gguf").metadata
     assert metadata["general.architecture"] == family_of(family_model.model).name
     found, full = (score(one, family_tokens.flatten(), 24) for one in (quantized, family_model))
-    assert found.perplexity == pytest.approx(full.perplexity, rel=0.1)
+    assert found.perplexity == pytest.approx(full.perplexity, rel=0.5), "some recipes keep 4 bits and fewer"
 
 
 def test_smoothing_keeps_the_function(family_model: LoadedModel, family_tokens: torch.Tensor) -> None:

@@ -26,11 +26,10 @@ def test_a_plain_weight_asks_for_its_activations(word: str, forms: set[str]) -> 
 
 
 def test_everything_around_a_product_is_named() -> None:
-    inputs = Inputs(hadamard=8, order=torch.arange(128), factors=torch.ones(128), scale=0.1)
-    side = Side(torch.tensor([0]), torch.tensor([1]), torch.zeros(8, 1).half())
-    linear = QuantizedLinear(
-        (weight("w4a8g32"), weight("w8a8g32")), inputs, torch.arange(8), side, Sparse.of(torch.eye(8, 128))
-    )
+    inputs = Inputs(hadamard=8, order=torch.arange(64), factors=torch.ones(64), scale=0.1)
+    side = Side(torch.tensor([0]), torch.tensor([1]), torch.zeros(16, 1).half())
+    pieces, sparse = (weight("w4a8"), weight("w8a8")), Sparse.of(torch.eye(16, 64))
+    linear = QuantizedLinear(pieces, inputs, torch.arange(16), side, sparse)
     assert set(linear_forms(linear)) == {
         "int8 activations", "pieces", "Hadamard", "column order", "input factors", "static scales", "row order",
         "side columns", "sparse weights",

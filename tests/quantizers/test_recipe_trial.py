@@ -17,6 +17,11 @@ def test_a_recipe_that_rounds_nothing_is_listed_with_the_reason() -> None:
     assert not card.runtime and "no block of the recipe rounds" in card.obstacle
 
 
+def test_a_cache_and_an_attention_of_its_own_are_asked_for() -> None:
+    assert "quantized cache" in card_of(RECIPES["kv8"]).runtime
+    assert card_of(RECIPES["rtn"]).runtime == ("int8 activations",)
+
+
 def test_looking_at_a_recipe_draws_no_random_numbers_of_others() -> None:
     torch.manual_seed(1)
     before = torch.rand(1)
