@@ -13,7 +13,6 @@ from torch import Tensor
 from quantizers.blocks import observe, observers
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.observers import Range
-from quantizers.errors import RecipeError
 from quantizers.linear import QuantizedLinear, Stored
 from quantizers.sizes import Sizes
 
@@ -65,11 +64,6 @@ class StaticHeads(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def start(self, work: Work) -> None:
-        if not set(GRIDS) <= set(work.family.linears.values()):
-            raise RecipeError(
-                f"static-heads: queries, keys and values of a {work.family.name} model share one linear, whose heads "
-                "have no codes of their own: use a recipe without static heads, such as `whitepaper`"
-            )
         work.attention = replace(work.attention, grids={})
 
     def leave(self, view: View) -> None:
