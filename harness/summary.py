@@ -94,6 +94,7 @@ OVER_WINDOWS: Mapping[str, Callable[[Sequence[float], int], Estimate]] = {
     "logprob": perplexity,
     "kl": mean_over_windows,
     "same_top": mean_over_windows,
+    "kept": mean_over_windows,
 }
 """Metrics of a text; the others are the median of launch medians."""
 

@@ -1,6 +1,7 @@
 """Tables: a run as the reports want it (their columns: reports/tables.py), computed from the store alone."""
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -239,12 +240,32 @@ def _is_of(stored: StoredMeasurement, record: DeviceRecord) -> bool:
 
 def _scores(mine: Iterable[StoredMeasurement]) -> Row:
     row: Row = dict.fromkeys(
-        ("perplexity", "perplexity_low", "perplexity_high", "kl_mean", "kl_low", "kl_high", "same_top")
+        (
+            "perplexity",
+            "perplexity_low",
+            "perplexity_high",
+            "kl_mean",
+            "kl_low",
+            "kl_high",
+            "same_top",
+            "perplexity_kept",
+            "kept_rate",
+        )
     )
+    texts: dict[str, tuple[float, ...]] = {}
     for s in mine:
         if s.job.probe == "accuracy" and s.measurement.launches:
             row |= _score(s.measurement)
-    return row
+            texts[s.measurement.metric] = tuple(s.measurement.launches[0])
+    return row | _kept(texts)
+
+
+def _kept(texts: Mapping[str, Sequence[float]]) -> Row:
+    """Of a model that drops tokens: the perplexity that is published of such, and what it is of."""
+    if not {"logprob", "kept"} <= texts.keys() or not any(texts["kept"]):
+        return {}
+    chosen = [value for value, kept in zip(texts["logprob"], texts["kept"], strict=True) if kept]
+    return {"perplexity_kept": math.exp(-sum(chosen) / len(chosen)), "kept_rate": len(chosen) / len(texts["kept"])}
 
 
 def _score(measurement: Measurement) -> Row:
@@ -253,6 +274,8 @@ def _score(measurement: Measurement) -> Row:
         return _interval("perplexity", "perplexity", perplexity(values, rows))
     if measurement.metric == "kl":
         return _interval("kl_mean", "kl", mean_over_windows(values, rows))
+    if measurement.metric == "kept":
+        return {}
     return {"same_top": mean_over_windows(values, rows).value}
 
 

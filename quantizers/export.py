@@ -17,6 +17,8 @@ import torch
 from torch import Tensor
 
 from quantizers.atomic import atomic
+from quantizers.attention import ORDINARY, Attention
+from quantizers.attention_file import GRID, add_attention, read_attention, same_attention
 from quantizers.errors import FormatError
 from quantizers.families import Family, family_named, family_of
 from quantizers.ggml import SIZE_KEYS, file_order, ggml_name, hugging_face_name, row_order
@@ -52,6 +54,7 @@ class StoredModel:
     tensors: Mapping[str, Stored]
     plan: Plan
     metadata: Mapping[str, Any]
+    attention: Attention = ORDINARY
 
 
 def write_gguf(quantized: QuantizedModel, path: Path) -> str:
@@ -72,6 +75,7 @@ def write_gguf(quantized: QuantizedModel, path: Path) -> str:
             for part, array in tensors.items():
                 writer.add_tensor(part, array)
         _add_declared(writer, declared)
+        add_attention(writer, family, sizes, quantized.attention)
         add_cache(writer, quantized.cache, sizes.head_dim)
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
@@ -84,7 +88,7 @@ def read_gguf(path: Path) -> StoredModel:
     """Reads a model file with gguf's own reader; raises FormatError."""
     data, metadata, family = _opened(path)
     tensors = dict(_tensors(path, _of_modules(data), metadata, family))
-    return StoredModel(tensors, _plan(tensors, family), metadata)
+    return StoredModel(tensors, _plan(tensors, family), metadata, _attention(path, data, metadata, family))
 
 
 def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
@@ -98,6 +102,8 @@ def verify_roundtrip(quantized: QuantizedModel, path: Path) -> None:
         missing.remove(name)
     if missing:
         raise FormatError(f"{path}: {len(missing)} tensors are missing, such as {min(missing)}")
+    if not same_attention(quantized.attention, _attention(path, data, metadata, family)):
+        raise FormatError(f"{path}: what attention does besides does not read back as it was written")
 
 
 def _opened(path: Path) -> tuple[dict[str, Array], dict[str, Any], Family]:
@@ -118,6 +124,13 @@ def _opened(path: Path) -> tuple[dict[str, Array], dict[str, Any], Family]:
     except (KeyError, ValueError) as error:
         raise FormatError(f"{path}: {error}") from error
     return {tensor.name: tensor.data for tensor in reader.tensors}, metadata, family
+
+
+def _attention(path: Path, data: Mapping[str, Array], metadata: Mapping[str, Any], family: Family) -> Attention:
+    try:
+        return read_attention(family, _sizes(metadata, family), metadata, data)
+    except (KeyError, ValueError, FormatError) as error:
+        raise FormatError(f"{path}: {error}") from error
 
 
 def _of_modules(data: Mapping[str, Array]) -> dict[str, Array]:
@@ -192,6 +205,8 @@ def _tensors(
     """One after the other; raises FormatError."""
     modules: dict[str, dict[str, Array]] = {}
     for name, array in data.items():
+        if name.endswith(GRID):
+            continue  # of attention
         module, part = _parted(name)
         modules.setdefault(module, {})[part] = array
     try:

@@ -74,8 +74,11 @@ class _Step:
         if self.share:
             self.pruning.alive = survivors(before, self.pruning.attention.start[self.index], self.share)
 
-    def leave(self, _block: nn.Module, _args: tuple[Tensor], output: Tensor) -> Tensor:
-        return torch.where(self.pruning.alive[..., None], output, self.frozen)
+    def leave(self, _block: nn.Module, _args: tuple[Tensor], output: Any) -> Any:
+        """Some blocks give a tuple, hidden states first."""
+        hidden, *rest = output if isinstance(output, tuple) else (output,)
+        left = torch.where(self.pruning.alive[..., None], hidden, self.frozen)
+        return (left, *rest) if isinstance(output, tuple) else left
 
 
 def _shortened(arguments: dict[str, Any], alive: Tensor) -> dict[str, Any]:
@@ -84,5 +87,11 @@ def _shortened(arguments: dict[str, Any], alive: Tensor) -> dict[str, Any]:
     seen = torch.ones(count, count, dtype=torch.bool).tril() & alive[:, None, None, :]
     numbers = (alive.cumsum(1) - 1).clamp(min=0)
     angles = arguments.get("position_embeddings")  # cosines and sines [1, T, D] of models that rotate
-    turned = {} if angles is None else {"position_embeddings": tuple(each[0][numbers] for each in angles)}
+    turned: dict[str, Any] = (
+        {} if angles is None else {"position_embeddings": tuple(each[0][numbers] for each in angles)}
+    )
+    alibi = arguments.get("alibi")  # slope times position [B * heads, 1, T] of models that have such
+    if alibi is not None:
+        heads = alibi.view(len(alive), -1, count)
+        turned["alibi"] = heads.gather(2, numbers[:, None].expand(heads.shape)).view(alibi.shape)
     return {**arguments, "attention_mask": seen, **turned}

@@ -16,6 +16,7 @@ from quantizers import primitives
 from quantizers.attention import ORDINARY, Attention, simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
+from quantizers.blocks.log2 import VALUES
 from quantizers.blocks.observe import Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
@@ -77,14 +78,13 @@ class QuantizedModel:
 
     @property
     def _value_grids(self) -> dict[int, Tensor]:
-        """Steps of values by block."""
-        family = family_of(self.source.model)
-        located = {name: family.split(name) for name in self.attention.grids}
-        return {
-            index: self.attention.grids[name]
-            for name, (index, inner) in located.items()
-            if family.linears[inner] == "attn_v"
-        }
+        """Steps of values by block; a fused linear makes query, key and value of each head in turn."""
+        family, steps = family_of(self.source.model), {}
+        for name, grid in self.attention.grids.items():
+            index, inner = family.split(name)
+            if family.linears[inner] in VALUES:
+                steps[index] = grid if family.linears[inner] == "attn_v" else grid[2::3]
+        return steps
 
     @property
     def bits_per_weight(self) -> float:

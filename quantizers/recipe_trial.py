@@ -22,7 +22,8 @@ from quantizers.recipes import Recipe
 WINDOWS, WINDOW, VOCABULARY = 4, 32, 64
 SAID_BY = {
     "quantized cache": "bench.kv",
-    **dict.fromkeys(("static heads", "log2 softmax", "token pruning"), "bench.attention"),
+    **dict.fromkeys(("static heads", "log2 softmax"), "bench.attention"),
+    "token pruning": "bench.prune",
 }
 """Keys of the model file that must be there when a model has a form that is not of its linears."""
 

@@ -106,7 +106,7 @@ def _cells(row: Mapping[str, Any], best: Mapping[str, float]) -> Iterable[Cell]:
 
     yield cell("bits_per_weight", units.significant(row["bits_per_weight"]))
     yield cell("bytes", units.size(row["bytes"]))
-    yield cell("perplexity", *units.shared_text(*bounds(row, "perplexity")))
+    yield cell("perplexity", *_perplexity(row))
     yield cell("kl_mean", *units.interval(*bounds(row, "kl_mean")))
     yield cell("same_top", units.percent(row["same_top"]))
     yield cell("prefill_tps", *units.interval(*bounds(row, "prefill_tps")))
@@ -114,6 +114,15 @@ def _cells(row: Mapping[str, Any], best: Mapping[str, float]) -> Iterable[Cell]:
     off = row["decode_ms"] / (row["predicted_decode_ms"] or math.nan) - 1
     spread = "" if math.isnan(off) else f"measured {units.percent(off, signed=True)}"
     yield Cell(units.milliseconds(row["predicted_decode_ms"]), spread)
+
+
+def _perplexity(row: Mapping[str, Any]) -> tuple[str, str]:
+    """With its spread, and what it is of the tokens that a pruning model kept."""
+    text, spread = units.shared_text(*bounds(row, "perplexity"))
+    if math.isnan(row["kept_rate"]):
+        return text, spread
+    kept = f"{units.significant(row['perplexity_kept'], 4)} of the {units.percent(row['kept_rate'])} kept"
+    return text, f"{spread}; {kept}" if spread else kept
 
 
 def bounds(row: Mapping[str, Any], column: str) -> tuple[float, float, float]:

@@ -42,6 +42,8 @@ COLUMNS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "kl_low": (NUMBER, "95 % bound over evaluation windows"),
         "kl_high": (NUMBER, "95 % bound over evaluation windows"),
         "same_top": (NUMBER, "share of tokens (0-1) with the same most likely next token as the baseline"),
+        "perplexity_kept": (NUMBER, "perplexity of tokens predicted from kept ones, of a model that drops tokens"),
+        "kept_rate": (NUMBER, "share of tokens (0-1) that no block dropped"),
         "prefill_tps": (NUMBER, "prefill speed, tokens/s"),
         "prefill_tps_low": (NUMBER, _INTERVAL),
         "prefill_tps_high": (NUMBER, _INTERVAL),

@@ -25,12 +25,13 @@ class ScoreLine(Line):
     logprob: Annotated[list[LogProbability], Rows]
     kl: Annotated[list[Divergence], Rows] | None = None
     same_top: Annotated[list[Literal[0, 1]], Rows] | None = None
+    kept: Annotated[list[Literal[0, 1]], Rows] | None = None
 
     @model_validator(mode="after")
     def _equal_lengths(self) -> "ScoreLine":
-        lengths = {len(rows) for rows in (self.logprob, self.kl, self.same_top) if rows is not None}
+        lengths = {len(rows) for rows in (self.logprob, self.kl, self.same_top, self.kept) if rows is not None}
         if len(lengths) != 1 or (self.kl is None) != (self.same_top is None):
-            raise ValueError("logprob, kl and same_top must have the same length, kl and same_top come together")
+            raise ValueError("all must have the same length, kl and same_top come together")
         return self
 
 
@@ -55,6 +56,8 @@ def accuracy_job(
 class Accuracy:
     """Metrics `logprob` (nat), with a reference also `kl` (nat) and `same_top` (0 or 1); subject: window.
 
+    Of a model that drops tokens also `kept` (0 or 1): whether the token that it was predicted from reached the output.
+
     The values are those of all windows in order, `window - 1` of each, so they can be cut into windows again.
     """
 
@@ -72,6 +75,8 @@ class Accuracy:
         metrics = (
             {"logprob": "nat", "kl": "nat", "same_top": "1"} if "reference" in job.artifacts else {"logprob": "nat"}
         )
+        if windows[0].kept is not None:
+            metrics["kept"] = "1"
         subject = {"window": job.params["window"]}
         return [
             Measurement(job.key, metric, unit, subject, (_values(windows, metric),)) for metric, unit in metrics.items()
@@ -86,6 +91,8 @@ def _check_windows(windows: Sequence[ScoreLine], job: Job) -> None:
         raise InfrastructureError("`agent score` left out or repeated a window")
     if any(len(line.logprob) != rows for line in windows):
         raise InfrastructureError(f"`agent score` gave a window without its {rows} tokens")
+    if len({line.kept is None for line in windows}) > 1:
+        raise InfrastructureError("`agent score` said of some windows only which tokens were kept")
     if "reference" in job.artifacts and any(line.kl is None for line in windows):
         raise InfrastructureError("`agent score` gave no divergence from the reference")
 

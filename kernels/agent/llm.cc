@@ -107,7 +107,8 @@ Error run_llm(Arguments* arguments) {
   Pool pool;
   Llm llm;
   if (Error failed = pool.start(options.team.threads, options.team.cpus)) return failed;
-  if (Error failed = llm.start(&model, &pool, positions, std::min(options.prefill, kBatch), 1, options.model.cache_of(model))) return failed;
+  const int batch = model.prunes() ? options.prefill : std::min(options.prefill, kBatch);
+  if (Error failed = llm.start(&model, &pool, positions, batch, 1, options.model.cache_of(model))) return failed;
 
   const std::vector<uint32_t> tokens = prompt(options.prefill, model.vocabulary);
   if (Error failed = watch.start(&pool)) return failed;

@@ -106,7 +106,7 @@ Error Scorer::open() {
   }
   if (Error failed = check()) return failed;
   if (Error failed = pool_.start(options_.team.threads, options_.team.cpus)) return failed;
-  const int batch = std::min(kBatch, predicted());
+  const int batch = model_.prunes() ? predicted() : std::min(kBatch, predicted());
   if (Error failed = llm_.start(&model_, &pool_, predicted(), batch, batch, options_.model.cache_of(model_))) return failed;
   if (options_.write_reference.empty()) return {};
   return writer_.open(options_.write_reference, uint32_t(model_.vocabulary), uint32_t(options_.window), windows() * uint32_t(predicted()));
@@ -167,15 +167,16 @@ Error Scorer::score_rows(const uint32_t* tokens, int count, float* logits, uint6
   pool_.run([&](int member) {
     const Range rows = pool_.share(count, member);
     for (int i = rows.begin; i < rows.end; ++i) {
-      float* own = logits + size_t(i) * stride;
+      float* own = logits + size_t(llm_.row_of(i)) * stride;
       scores[i] = score_row(own, model_.vocabulary, tokens[i], has_reference() ? reference_.logprobs + (row + uint64_t(i)) * vocabulary : nullptr);
+      scores[i].kept = llm_.row_of(i) < llm_.kept();
       if (!isfinite(scores[i].logprob) || !isfinite(scores[i].kl)) finite = false;
       if (writes()) log_softmax(own, model_.vocabulary, own);
     }
   });
   if (!finite) return {ErrorCode::kModel, "a log-probability is not finite: the model or the reference holds infinite or undefined numbers"};
   for (int i = 0; i < count && writes(); ++i) {
-    if (Error failed = writer_.write(logits + size_t(i) * stride, vocabulary * sizeof(float))) return failed;
+    if (Error failed = writer_.write(logits + size_t(llm_.row_of(i)) * stride, vocabulary * sizeof(float))) return failed;
   }
   return {};
 }
@@ -192,6 +193,11 @@ void Scorer::report(uint32_t window, const std::vector<Score>& scores) const {
     for (const Score& each : scores) score.value(each.kl);
     score.end(']').key("same_top").begin('[');
     for (const Score& each : scores) score.value(int{each.same_top});
+    score.end(']');
+  }
+  if (model_.prunes()) {
+    score.key("kept").begin('[');
+    for (const Score& each : scores) score.value(int{each.kept});
     score.end(']');
   }
   emit(&score);

@@ -11,7 +11,8 @@
   DO(rmsnorm) DO(rmsnorm_heads) DO(layernorm) DO(rope) DO(softmax) DO(silu_multiply) DO(relu) DO(gelu)                  \
   DO(add) DO(floats_from_halves) DO(quantize_codes) DO(quantize_a16)                                                  \
   DO(fixed_codes) DO(group_sums) DO(hadamard) DO(add_side) DO(sparse_dot)                                              \
-  DO(kv_load) DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend)
+  DO(kv_load) DO(attention_scratch) DO(attention) DO(log_sum_exp) DO(log2_codes) DO(log2_attend) \
+  DO(log2_attention_scratch) DO(log2_attention) DO(snap_heads)
 
 #define DECLARE(name) decltype(::name) name;
 namespace ops_baseline {
@@ -97,7 +98,13 @@ double log_sum_exp(const float* x, int count) { return kTable.log_sum_exp(x, cou
 
 void log2_codes(const float* probabilities, int count, uint8_t* codes) { kTable.log2_codes(probabilities, count, codes); }
 
-void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out) {
+size_t log2_attention_scratch(int head_size) { return kTable.log2_attention_scratch(head_size); }
+
+void log2_attention(const Queries& queries, const KvHead& head, float step, float* scratch) { kTable.log2_attention(queries, head, step, scratch); }
+
+void snap_heads(float* x, int heads, int head_size, const float* steps) { kTable.snap_heads(x, heads, head_size, steps); }
+
+void log2_attend(const uint8_t* codes, const int8_t* values, int positions, int head_size, int32_t* out) {
   kTable.log2_attend(codes, values, positions, head_size, out);
 }
 

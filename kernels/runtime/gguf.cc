@@ -281,6 +281,14 @@ Error Gguf::u32_array(const char* key, std::vector<uint32_t>* out) const {
   return {};
 }
 
+Error Gguf::f32_array(const char* key, std::vector<float>* out) const {
+  const GgufValue* value;
+  if (Error failed = find(key, GgufType::kF32, true, &value)) return failed;
+  out->resize(static_cast<size_t>(value->count));
+  if (value->count) memcpy(out->data(), value->bytes, out->size() * sizeof(float));
+  return {};
+}
+
 Error Gguf::string_array(const char* key, std::vector<std::string_view>* out) const {
   const GgufValue* value;
   if (Error failed = find(key, GgufType::kString, true, &value)) return failed;

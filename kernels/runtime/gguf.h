@@ -43,6 +43,7 @@ class Gguf {
   Error string(const char* key, std::string_view* out) const;
   bool has(const char* key) const { return values_.count(key) != 0; }
   Error u32_array(const char* key, std::vector<uint32_t>* out) const;
+  Error f32_array(const char* key, std::vector<float>* out) const;
   Error string_array(const char* key, std::vector<std::string_view>* out) const;
 
   // The tensor `name` if it has this type and, fastest dimension first, this shape.

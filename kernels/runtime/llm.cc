@@ -49,6 +49,8 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   if (Error failed = check_memory(bytes + model->file_bytes, "the model with its cache and buffers")) return failed;
   if (Error failed = memory_.allocate(bytes, true, "the cache and the buffers")) return failed;
   place(memory_.data());
+  for (std::vector<int>* rows : {&token_of_, &row_of_, &ranked_, &moved_}) rows->resize(size_t(batch));
+  dropped_.assign(model->layers.size(), 0);
   if (cosine_) rope_table(positions, model->head_size, model->rope_base, cosine_, sine_);
   if (slopes_) alibi_slopes(model->heads, slopes_);
   return {};
@@ -73,7 +75,7 @@ uint64_t Llm::place(uint8_t* memory) {
   key_stride_ = fused ? query_stride_ : padded(key_columns);
   hidden_stride_ = padded(model.hidden);
   logits_stride_ = padded(model.vocabulary);
-  scratch_stride_ = (attention_scratch(model.head_size) + 15) / 16 * 16;
+  scratch_stride_ = (std::max(attention_scratch(model.head_size), log2_attention_scratch(model.head_size)) + 15) / 16 * 16;
 
   Placer placer(memory);
   residual_ = placer.floats(rows, channel_stride_);
@@ -96,6 +98,8 @@ uint64_t Llm::place(uint8_t* memory) {
   }
   if (model.architecture->positions == Positions::kAlibi) slopes_ = placer.floats(1, uint64_t(model.heads));
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
+  start_ = placer.floats(rows, uint64_t(model.heads));
+  importance_ = placer.floats(rows, 1);
   place_cache(nullptr);
   place_cache(placer.bytes(cache_.bytes()));
 
@@ -132,14 +136,19 @@ const float* Llm::prefill(const uint32_t* tokens, int count) {
 const float* Llm::forward(const uint32_t* tokens, int count, int position, Logits wanted) {
   const Model& model = *model_;
   embed(tokens, count, position);
+  kept_ = count;
+  for (int i = 0; i < count; ++i) token_of_[size_t(i)] = i;
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    attend(model.layers[i], static_cast<int>(i), count, position);
-    feed_forward(model.layers[i], count);
+    if (position == 0) dropped_[i] = count - kept_;
+    attend(model.layers[i], static_cast<int>(i), kept_, position == 0 ? 0 : position - dropped_[i]);
+    if (position == 0 && model.layers[i].prune > 0) kept_ = drop_tokens(i, kept_);
+    feed_forward(model.layers[i], kept_);
   }
   if (wanted == Logits::kNone) return nullptr;
 
-  const int first = wanted == Logits::kAll ? 0 : count - 1;
-  activations_.set_input(normed(model.final_norm, first, count - first));
+  for (int row = 0; row < count; ++row) row_of_[size_t(token_of_[size_t(row)])] = row;
+  const int first = wanted == Logits::kAll ? 0 : row_of(count - 1);
+  activations_.set_input(normed(model.final_norm, first, wanted == Logits::kAll ? count : 1));
   const Linear* head = &model.head;
   multiply(pool_, &activations_, 1, &head, &logits_, &logits_stride_);
   return logits_;
@@ -201,7 +210,10 @@ void Llm::store(const Layer& layer, int index, int count, int position) {
   for_each(pool_, count, [&](int i, int) {
     float* key = keys_ + size_t(i) * key_stride_;
     float* query = queries_ + size_t(i) * query_stride_;
-    const float* value = values_ + size_t(i) * key_stride_;
+    float* value = values_ + size_t(i) * key_stride_;
+    if (layer.q_grid) snap_heads(query, model_->heads, model_->head_size, layer.q_grid);
+    if (layer.k_grid) snap_heads(key, model_->kv_heads, model_->head_size, layer.k_grid);
+    if (layer.v_grid) snap_heads(value, model_->kv_heads, model_->head_size, layer.v_grid);
     norm_heads(layer, query, key);
     if (stores_unrotated()) cache_.store(index, position + i, key, value);
     if (cosine_) rotate(query, key, position + i);
@@ -237,6 +249,8 @@ void Llm::look_back(int layer, int count, int position) {
       const size_t offset = size_t(token) * query_stride_ + size_t(kv_head * sharing + head) * size_t(size);
       Queries queries = {queries_ + offset, attended_ + offset, query_stride_, std::min(tokens, count - token), std::min(heads, sharing - head),
                          position + token + 1};
+      queries.start = start_ + size_t(token) * size_t(model_->heads) + size_t(kv_head * sharing + head);
+      queries.start_stride = size_t(model_->heads);
       if (kv_ == KvType::kCodes && model_->cache.past_only) {
         const size_t own = size_t(token) * key_stride_ + size_t(kv_head) * size_t(size);
         queries.own_keys = keys_ + own;
@@ -244,9 +258,44 @@ void Llm::look_back(int layer, int count, int position) {
         queries.own_stride = key_stride_;
       }
       if (slopes_) queries.slopes = slopes_ + kv_head * sharing + head;
-      attention(queries, cache_.head(layer, kv_head), scratch);
+      if (model_->log2_softmax) {
+        log2_attention(queries, cache_.head(layer, kv_head), model_->layers[size_t(layer)].v_grid[kv_head], scratch);
+      } else {
+        attention(queries, cache_.head(layer, kv_head), scratch);
+      }
     }
   });
+}
+
+// Puts the tokens that paid least attention to the first one behind the others, each part in its order, and returns how many are left
+// (Agile-Quant's cascade pruning, Shen et al. 2023, arXiv:2312.05693).
+int Llm::drop_tokens(size_t layer, int count) {
+  const int kept = count - static_cast<int>(double(model_->layers[layer].prune) * count);
+  if (kept == count) return count;
+  rank_tokens(count, kept);
+  for (int row = 0; row < count; ++row) {
+    const size_t from = size_t(ranked_[size_t(row)]);
+    std::copy_n(residual_ + from * channel_stride_, channel_stride_, projected_ + size_t(row) * channel_stride_);
+    moved_[size_t(row)] = token_of_[from];
+  }
+  std::copy_n(projected_, size_t(count) * channel_stride_, residual_);
+  std::copy_n(moved_.begin(), count, token_of_.begin());
+  return kept;
+}
+
+// ranked_ = rows from most to least important, of equal ones the earlier first; the first `kept` and the rest again in their order.
+void Llm::rank_tokens(int count, int kept) {
+  const size_t heads = size_t(model_->heads);
+  for (int row = 0; row < count; ++row) {
+    float sum = 0;
+    for (size_t head = 0; head < heads; ++head) sum += start_[size_t(row) * heads + head];
+    importance_[row] = sum > 0 ? sum : 0;  // undefined numbers have no order
+    ranked_[size_t(row)] = row;
+  }
+  const auto end = ranked_.begin() + count, middle = ranked_.begin() + kept;
+  std::sort(ranked_.begin(), end, [this](int a, int b) { return importance_[a] != importance_[b] ? importance_[a] > importance_[b] : a < b; });
+  std::sort(ranked_.begin(), middle);
+  std::sort(middle, end);
 }
 
 // residual += down(activation(up)) of the normed residual.

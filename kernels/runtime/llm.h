@@ -32,6 +32,11 @@ class Llm {
   // Runs any number of tokens, batch by batch, and returns the logits of the last.
   const float* prefill(const uint32_t* tokens, int count);
 
+  // After kAll: the row of the logits that belong to token i of the batch, and how many of its tokens no layer dropped. Of a model that
+  // prunes, those that are left have the first rows; what was dropped has the logits of its last hidden state.
+  int row_of(int token) const { return row_of_[size_t(token)]; }
+  int kept() const { return kept_; }
+
   size_t logits_stride() const { return logits_stride_; }
   int batch() const { return batch_; }
   int threads() const { return pool_->size(); }
@@ -53,6 +58,8 @@ class Llm {
   void norm_heads(const Layer& layer, float* query, float* key) const;
   void rotate(float* query, float* key, int position) const;
   void look_back(int layer, int count, int position);
+  int drop_tokens(size_t layer, int count);
+  void rank_tokens(int count, int kept);
 
   Model* model_ = nullptr;
   Pool* pool_ = nullptr;
@@ -77,6 +84,13 @@ class Llm {
   float* sine_ = nullptr;        // [positions][head size / 2]
   float* slopes_ = nullptr;      // [heads] of ALiBi
   float* logits_ = nullptr;      // [logit rows][V]
+  float* start_ = nullptr;       // [batch][heads], what each token's heads pay to the first one
+  float* importance_ = nullptr;  // [batch]
+
+  int kept_ = 0;
+  std::vector<int> token_of_, row_of_;  // [batch]: of the rows of residual_, and the other way round
+  std::vector<int> ranked_, moved_;     // [batch], to reorder rows with
+  std::vector<int> dropped_;            // [layer], how many tokens of the prompt it does not know: later positions are so much smaller
 };
 
 // The most probable token: the first of the largest.

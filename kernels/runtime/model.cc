@@ -3,6 +3,7 @@
 
 #include <inttypes.h>
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -81,6 +82,55 @@ Error read_layer(TensorReader* reader, const Model& model, const std::string& pr
   return {};
 }
 
+// Section 9: what attention does besides.
+Error read_grids(TensorReader* reader, const Model& model, const std::string& prefix, Layer* layer) {
+  const struct {
+    const char* name;
+    int heads;
+    const float** out;
+  } grids[] = {
+      {"attn_q.grid", model.heads, &layer->q_grid},
+      {"attn_k.grid", model.kv_heads, &layer->k_grid},
+      {"attn_v.grid", model.kv_heads, &layer->v_grid},
+  };
+  for (const auto& grid : grids) {
+    if (!reader->file.has_tensor(prefix + grid.name)) continue;
+    if (Error failed = reader->floats(prefix + grid.name, grid.heads, grid.out)) return failed;
+  }
+  if (reader->file.has_tensor(prefix + "attn_qkv.grid")) {
+    if (Error failed = reader->floats(prefix + "attn_qkv.grid", model.heads + 2 * model.kv_heads, &layer->q_grid)) return failed;
+    layer->k_grid = layer->q_grid + model.heads;
+    layer->v_grid = layer->k_grid + model.kv_heads;
+  }
+  if (!model.log2_softmax || layer->v_grid) return {};
+  return error(ErrorCode::kModel, "bench.attention.softmax is log2, but the values of %.16s have no grid", prefix.c_str());
+}
+
+Error read_softmax(const Gguf& file, Model* model) {
+  if (!file.has("bench.attention.softmax")) return {};
+  std::string_view name;
+  if (Error failed = file.string("bench.attention.softmax", &name)) return failed;
+  model->log2_softmax = name == "log2";
+  if (model->log2_softmax) return {};
+  return error(ErrorCode::kUnsupported, "bench.attention.softmax is '%s', this agent knows log2", std::string(name.substr(0, 64)).c_str());
+}
+
+Error read_shares(const Gguf& file, Model* model) {
+  if (!file.has("bench.prune.shares")) return {};
+  std::vector<float> shares;
+  if (Error failed = file.f32_array("bench.prune.shares", &shares)) return failed;
+  if (shares.size() != model->layers.size()) {
+    return error(ErrorCode::kModel, "bench.prune.shares has %zu entries, expected one for each of %zu blocks", shares.size(), model->layers.size());
+  }
+  for (size_t i = 0; i < shares.size(); ++i) {
+    if (!(shares[i] >= 0 && shares[i] < 1)) {
+      return error(ErrorCode::kModel, "entry %zu of bench.prune.shares is %g, expected 0 up to 1", i, static_cast<double>(shares[i]));
+    }
+    model->layers[i].prune = shares[i];
+  }
+  return {};
+}
+
 Error read_ends(TensorReader* reader, Model* model) {
   const Architecture& architecture = *model->architecture;
   const uint8_t *embedding, *positions;
@@ -103,6 +153,10 @@ Error read_ends(TensorReader* reader, Model* model) {
 
 }  // namespace
 
+bool Model::prunes() const {
+  return std::any_of(layers.begin(), layers.end(), [](const Layer& layer) { return layer.prune > 0; });
+}
+
 Error Model::parse(const uint8_t* data, size_t size) {
   TensorReader reader(&general);
   if (Error failed = reader.open(data, size)) return failed;
@@ -110,9 +164,13 @@ Error Model::parse(const uint8_t* data, size_t size) {
   uint32_t count;
   if (Error failed = read_sizes(reader.file, this, &count)) return failed;
   if (Error failed = read_ends(&reader, this)) return failed;
+  if (Error failed = read_softmax(reader.file, this)) return failed;
   for (uint32_t i = 0; i < count; ++i) {
-    if (Error failed = read_layer(&reader, *this, "blk." + std::to_string(i) + ".", &layers.emplace_back())) return failed;
+    const std::string prefix = "blk." + std::to_string(i) + ".";
+    if (Error failed = read_layer(&reader, *this, prefix, &layers.emplace_back())) return failed;
+    if (Error failed = read_grids(&reader, *this, prefix, &layers.back())) return failed;
   }
+  if (Error failed = read_shares(reader.file, this)) return failed;
   file_bytes = size;
   size_t of_cache = 0;
   if (Error failed = cache.parse(reader.file, int(count), kv_heads, head_size, &of_cache)) return failed;

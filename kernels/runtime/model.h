@@ -22,6 +22,11 @@ struct Layer {
   Linear output;                      // heads * head_size -> C
   Linear gate, up;                    // C -> F
   Linear down;                        // F -> C
+  // Steps of the static codes that each head of q, k and v is rounded to; null: it is not.
+  const float* q_grid = nullptr;  // [heads]
+  const float* k_grid = nullptr;  // [kv_heads]
+  const float* v_grid = nullptr;  // [kv_heads]
+  float prune = 0;                // the share of a prompt's tokens that is dropped after attention
 };
 
 struct Model {
@@ -35,6 +40,7 @@ struct Model {
   int head_size = 0;
   float epsilon = 0;
   float rope_base = 0;
+  bool log2_softmax = false;  // probabilities are powers of two; every layer has a v_grid
   size_t file_bytes = 0;
 
   const uint16_t* embedding = nullptr;  // fp16 [V][C]
@@ -44,6 +50,9 @@ struct Model {
   std::vector<Layer> layers;
   GeneralLinears general;  // those of the linears that are more than one matrix
   CacheFormat cache;
+
+  // Whether tokens of a prompt are dropped: it is then one batch.
+  bool prunes() const;
 
   // Reads and checks the bytes of a model file, which must outlive the model and be aligned to 64 bytes. They may be hostile.
   Error parse(const uint8_t* data, size_t size);

@@ -8,7 +8,7 @@
 
 Score score_row(const float* logits, int vocabulary, uint32_t token, const float* reference) {
   const double normalizer = log_sum_exp(logits, vocabulary);
-  Score score = {static_cast<double>(logits[token]) - normalizer, 0, false};
+  Score score = {static_cast<double>(logits[token]) - normalizer, 0, false, true};
   if (!reference) return score;
   for (int i = 0; i < vocabulary; ++i) {
     const double expected = static_cast<double>(reference[i]);

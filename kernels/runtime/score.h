@@ -8,6 +8,7 @@ struct Score {
   double logprob;  // natural logarithm of the probability of the token
   double kl;       // KL(reference || model) in nats; 0 without a reference
   bool same_top;   // both have the same most probable token
+  bool kept;       // no layer dropped the token that it was predicted from
 };
 
 // `reference`: log-probabilities [vocabulary] or null. Not finite when an input is not.

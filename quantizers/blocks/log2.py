@@ -9,6 +9,9 @@ from typing import Literal
 from quantizers.blocks.base import Block, View, Work
 from quantizers.errors import RecipeError
 
+VALUES = ("attn_v", "attn_qkv")
+"""Kinds of linears that make values."""
+
 
 class Log2(Block):
     """Needs values in static codes: `static-heads` before it."""
@@ -19,6 +22,6 @@ class Log2(Block):
         work.attention = replace(work.attention, log2=True)
 
     def leave(self, view: View) -> None:
-        values = [view.name(inner) for inner, kind in view.work.family.linears.items() if kind == "attn_v"]
+        values = [view.name(inner) for inner, kind in view.work.family.linears.items() if kind in VALUES]
         if not all(name in view.work.attention.grids for name in values):
             raise RecipeError("log2-softmax: values have no static codes: put `static-heads` before it")

@@ -13,11 +13,10 @@ from torch import Tensor
 from quantizers.blocks import observe, observers
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.observers import Range
-from quantizers.errors import RecipeError
 from quantizers.linear import QuantizedLinear, Stored
 from quantizers.sizes import Sizes
 
-GRIDS = ("attn_q", "attn_k", "attn_v")
+GRIDS = ("attn_q", "attn_k", "attn_v", "attn_qkv")
 """Kinds of linears whose outputs attention reads."""
 
 
@@ -65,19 +64,13 @@ class StaticHeads(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
     def start(self, work: Work) -> None:
-        if not set(GRIDS) <= set(work.family.linears.values()):
-            raise RecipeError(
-                f"static-heads: queries, keys and values of a {work.family.name} model share one linear, whose heads "
-                "have no codes of their own: use a recipe without static heads, such as `whitepaper`"
-            )
         work.attention = replace(work.attention, grids={})
 
     def leave(self, view: View) -> None:
-        sizes, kinds = Sizes.of(view.work.config), view.work.family.linears
-        own = {inner: kind for inner, kind in kinds.items() if kind in GRIDS}
+        own = {inner: kind for inner, kind in view.work.family.linears.items() if kind in GRIDS}
         most = _output_absmax(view, own)
-        heads = {inner: sizes.heads if kind == "attn_q" else sizes.kv_heads for inner, kind in own.items()}
-        grids = {view.name(inner): _steps(most[inner], count) for inner, count in heads.items()}
+        width = Sizes.of(view.work.config).head_dim
+        grids = {view.name(inner): _steps(most[inner], width) for inner in own}
         view.work.attention = replace(view.work.attention, grids={**view.work.attention.grids, **grids})
 
 
@@ -102,7 +95,7 @@ def _output_absmax(view: View, inners: dict[str, str]) -> dict[str, Tensor]:
     return most
 
 
-def _steps(most: Tensor, heads: int) -> Tensor:
-    """fp32 [heads] from max |y| [heads * D]; 1 where a head is silent."""
-    largest = most.view(heads, -1).amax(1)
+def _steps(most: Tensor, width: int) -> Tensor:
+    """fp32 [heads] from max |y| [heads * width]; 1 where a head is silent."""
+    largest = most.view(-1, width).amax(1)
     return torch.where(largest > 0, largest / 127, 1.0)

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from quantizers.blocks.base import Block, Work
 from quantizers.errors import RecipeError
+from quantizers.sizes import Sizes
 
 
 class Tokens(Block):
@@ -22,7 +23,7 @@ class Tokens(Block):
     to_block: int | None = None
 
     def start(self, work: Work) -> None:
-        work.attention = replace(work.attention, prune=self.shares(work.config.num_hidden_layers))
+        work.attention = replace(work.attention, prune=self.shares(Sizes.of(work.config).blocks))
 
     def shares(self, blocks: int) -> tuple[float, ...]:
         """What each block drops of its tokens: m equal shares g with (1 - g)^m = keep."""

@@ -192,6 +192,13 @@ def test_without_a_reference_a_score_has_probabilities_alone(golden: Golden) -> 
     assert [m.metric for m in PROBES["accuracy"].parse(job, golden("score"))] == ["logprob"]
 
 
+def test_of_a_model_that_drops_tokens_a_score_says_which_were_kept(golden: Golden) -> None:
+    lines = [edited(golden("score"), number, kept=[1, 0] * 7 + [1])[number] for number in (1, 2, 3)]
+    found = parse("accuracy", [golden("score")[0], *lines, golden("score")[-1]])
+    assert [m.metric for m in found] == ["logprob", "kl", "same_top", "kept"]
+    assert found[-1].launches == (tuple([1.0, 0.0] * 7 + [1.0]) * 3,)
+
+
 def test_info_is_kept_as_context(golden: Golden) -> None:
     (found,) = parse("info", golden("info"))
     (line,) = records(golden("info"))
@@ -266,6 +273,8 @@ def test_each_error_code_has_its_meaning_and_keeps_the_message(
         ("accuracy", 1, {"logprob": [1.0, -2.0, -3.0]}, "logprob.0"),
         ("accuracy", 1, {"kl": [-1.0, 0.0, 0.0]}, "kl.0"),
         ("accuracy", 1, {"same_top": [2, 0, 0]}, "same_top.0"),
+        ("accuracy", 1, {"kept": [1] * 15}, "of some windows only"),
+        ("accuracy", 1, {"kept": [1, 0]}, "same length"),
         ("accuracy", 1, {"window": 1}, "left out or repeated"),
         ("accuracy", 1, {"kl": None, "same_top": None}, "no divergence"),
         ("spin", 1, {"mhz": float("nan")}, "mhz"),

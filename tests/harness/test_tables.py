@@ -1,5 +1,6 @@
 """A run as the reports want it: long launches stay apart from the times of a cool device, energy has its reasons."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from harness.artifact import Artifact, artifact_of
 from harness.comparison import compare_runs
 from harness.job import Job
 from harness.measurement import Measurement
+from harness.probes.accuracy import accuracy_job
 from harness.probes.latency import llm_job, sustained_job
 from harness.records import ModelRecord, record_device, record_model
 from harness.scheduler import DeviceWork, run_jobs
@@ -107,6 +109,20 @@ def test_a_long_launch_that_failed_says_why(store: Store, run: Run) -> None:
     store.append(run.run_id, long, [Measurement(long.key, "", "", error="unsupported: too little memory")])
     (row,) = rows(store, run, "sustained")
     assert (row["verdict"], row["reasons"]) == ("invalid", "unsupported: too little memory")
+
+
+def test_a_model_that_drops_tokens_has_both_perplexities(store: Store, run: Run) -> None:
+    job = accuracy_job(IDENTITY, "agent", "file", "text", window=3)
+    job = replace(job, params={**job.params, "run": run.run_id})
+    subject, logprob, kept = {"window": 3}, (-1.0, -2.0, -3.0, -6.0), (1.0, 1.0, 1.0, 0.0)
+    measured = [
+        Measurement(job.key, "logprob", "nat", subject, (logprob,)),
+        Measurement(job.key, "kept", "1", subject, (kept,)),
+    ]
+    store.append(run.run_id, job, measured)
+    (row,) = rows(store, run, "models")
+    assert row["perplexity"] == pytest.approx(math.exp(3)) and row["perplexity_kept"] == pytest.approx(math.exp(2))
+    assert row["kept_rate"] == 0.75
 
 
 def test_provenance_names_the_model_that_ran(store: Store, run: Run) -> None:

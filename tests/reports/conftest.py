@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -59,6 +60,8 @@ def _models() -> pd.DataFrame:
         bytes=frame["bits_per_weight"] * 2_621_440 / 8 + 1_050_000,
         perplexity_low=frame["perplexity"] * 0.985,
         perplexity_high=frame["perplexity"] * 1.015,
+        perplexity_kept=[math.nan] * 5 + [0.97 * frame["perplexity"].iloc[5]],
+        kept_rate=[math.nan] * 5 + [0.9],
         kl_low=frame["kl_mean"] * 0.9,
         kl_high=frame["kl_mean"] * 1.12,
         first_prefill_ms=1.3 * frame["prefill_ms"],
