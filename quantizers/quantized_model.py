@@ -54,8 +54,8 @@ class QuantizedModel:
 
         Products with `a8` activations are exact (see primitives.linear), those with `a16` round activations to fp16.
         What lies between the linears (norms, rotation, softmax) is ordinary float32, where device and host differ in
-        the last bits; an activation near a tie then rounds the other way. Expect log-probabilities within about 1e-2
-        of the agent's and perplexity within 1e-3 relative.
+        the last bits; an activation near a tie then rounds the other way, and a token's log-probability differs by some
+        hundredths of a nat with `a8`, a thousandth with `a16`: over 10 000 tokens, perplexity within 1e-3 relative.
         """
         model = copy.deepcopy(self.source.model)
         layers = {*linears(model), OUTPUT}

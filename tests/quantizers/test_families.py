@@ -13,7 +13,6 @@ import transformers
 
 from quantizers.blocks.rotate import Rotate
 from quantizers.blocks.smooth import Smooth
-from quantizers.blocks.static import StaticHeads
 from quantizers.errors import RecipeError, UnsupportedModelError
 from quantizers.evaluate import score
 from quantizers.export import read_gguf, verify_roundtrip, write_gguf
@@ -25,8 +24,8 @@ from quantizers.recipes import RECIPES, Recipe
 from quantizers.scheme import FP16, Scheme
 from quantizers.sensitivity import measure, tied_groups
 
-NOT_FOR_BLOOM = (Rotate, StaticHeads)
-"""The norm after the embedding does not turn with hidden states; heads of one linear for q, k and v have no grids."""
+NOT_FOR_BLOOM = Rotate
+"""The norm after the embedding does not turn with hidden states."""
 
 
 def test_logits_are_those_of_transformers(family_model: LoadedModel, family_tokens: torch.Tensor) -> None:
