@@ -43,7 +43,7 @@ def pairs() -> list[object]:
 def test_the_device_computes_what_the_simulation_does(
     recipe: str, family: str, family_folder: Callable[[str], Path], device_logprobs: Callable[..., np.ndarray]
 ) -> None:
-    """The first token, before which nothing lies near a tie, to 1e-3; the rest nearer than what it costs, ties apart."""
+    """The first token, before which nothing lies near a tie, to 1e-3; the rest nearer than it costs, ties apart."""
     loaded = load(family_folder(family))
     random = torch.Generator().manual_seed(11)
     calibration, tokens = (torch.randint(0, 511, size, generator=random) for size in ((6, 32), (2 * WINDOW,)))
