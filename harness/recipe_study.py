@@ -179,7 +179,8 @@ class _Source:
 
     def made(self, entry: Entry, seed: int) -> Made:
         """From the cache, or quantized and scored now."""
-        folder = self._folder("study", str(entry), entry.recipe, _recipe_text(entry), seed, asdict(self.asked))
+        text = (self.asked.window, self.asked.calibration, self.asked.windows, self.asked.checked)
+        folder = self._folder("study", str(entry), _recipe_text(entry), seed, *text)
         if not (folder / "made.json").exists():
             self._make(entry, seed, folder)
         facts = json.loads((folder / "made.json").read_text(encoding="utf-8"))
