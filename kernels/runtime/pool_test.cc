@@ -62,7 +62,7 @@ void test_speeds() {
 
 void test_product() {
   const int64_t ns = product_ns();
-  check(ns > 0 && ns < 3000000, "the product that cores are compared by is short");
+  check(ns > 0 && ns < 50000000, "the product that cores are compared by is short, emulated too");
 }
 
 void test_run(int threads) {
