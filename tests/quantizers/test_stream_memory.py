@@ -11,6 +11,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 WIDTH, HIDDEN, TOKENS = 384, 1024, 256
+INTERPRETER = 1 << 20
+"""Bytes of code and objects that Python itself loads on the way: a sixth of a block here, nothing of a real one."""
 SCRIPT = """
 import io, json, sys, threading, time
 from pathlib import Path
@@ -66,4 +68,4 @@ def test_no_more_than_three_blocks_and_activations_are_in_memory(
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     activations = 4 * tokens * (8 * WIDTH + 4 * HIDDEN)
-    assert found["peak"] < 3 * found["block"] + activations
+    assert found["peak"] < 3 * found["block"] + activations + INTERPRETER
