@@ -14,7 +14,7 @@ from harness.recipe_claims import CLAIMS, Claim, entries_of, held
 from harness.recipe_study import SHIPPED, TWIN, Entry, Row, Study, study
 from quantizers.errors import QuantizerError
 
-SMALL = Study(seeds=2, window=64, calibration=4, windows=8, checked=8, prefill=16, decode=4, launches=1)
+SMALL = Study(seeds=1, window=64, calibration=4, windows=8, checked=8, prefill=16, decode=4, launches=1)
 
 
 def row(entry: str, model: str, *perplexity: float) -> Row:
@@ -24,7 +24,7 @@ def row(entry: str, model: str, *perplexity: float) -> Row:
 def test_a_study_scores_both_models_on_the_device_as_the_host_does(
     local_device: Callable[[str], Device], tmp_path: Path
 ) -> None:
-    entries = [Entry.parse(word) for word in ("fp16", "rtn:w8a8", "gptq:w3a8g128")]
+    entries = [Entry.parse(word) for word in ("fp16", "rtn:w8a8")]
     rows, missing = study(local_device("here"), entries, SMALL, tmp_path / "site", "bench study", Silent())
     assert not missing
     found = {(one.entry, one.model): one for one in rows}
@@ -33,10 +33,9 @@ def test_a_study_scores_both_models_on_the_device_as_the_host_does(
     assert found["fp16", TWIN].mean_perplexity == pytest.approx(found["fp16", SHIPPED].mean_perplexity, rel=1e-3)
     assert found["rtn:w8a8", TWIN].mean_perplexity > 1.5 * found["rtn:w8a8", SHIPPED].mean_perplexity
     for one in rows:
-        assert len(one.perplexity) == len(one.kl) == 2
+        assert len(one.perplexity) == len(one.kl) == 1
         assert abs(one.host) < (0.01 if one.model == SHIPPED else 0.1)
         assert one.prefill_tps > 0 and one.decode_tps > 0 and one.bytes > 0
-    assert found["gptq:w3a8g128", SHIPPED].perplexity[0] != found["gptq:w3a8g128", SHIPPED].perplexity[1]
     again, _ = study(local_device("here"), entries[:1], SMALL, tmp_path / "site", "bench study", Silent())
     assert again[0].perplexity == found["fp16", SHIPPED].perplexity
 
