@@ -19,7 +19,8 @@ LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linu
 	xz-utils debian-archive-keyring qemu-user llvm-19
 
 # Tests that time nothing and hold no device: two at once.
-PARALLEL_TESTS := tests/quantizers tests/kernels tests/reports tests/test_recipes_on_device.py tests/test_device_logprobs.py
+PARALLEL_TESTS := tests/quantizers tests/kernels tests/reports tests/test_recipes_on_device.py tests/test_device_logprobs.py \
+	tests/harness/test_cli_quantize.py tests/harness/test_cli_stream.py tests/harness/test_recipe_study.py
 
 .PHONY: bench benchmark test lab lab-full install lint clean
 
