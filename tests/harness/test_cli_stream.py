@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.lab  # a minute of whole quantizations
 ROOT = Path(__file__).parents[2]
 WORDS = ("--recipe", "gptq", "--scheme", "w4a8g64", "--json")
 

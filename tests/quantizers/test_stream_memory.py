@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.lab  # a minute of whole quantizations
 ROOT = Path(__file__).parents[2]
 WIDTH, HIDDEN, TOKENS = 384, 1024, 256
 INTERPRETER = 1 << 20
