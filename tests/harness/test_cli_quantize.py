@@ -90,6 +90,7 @@ def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -
     assert Recipe.from_yaml(capsys.readouterr().out) == RECIPES["smoothquant-gptq"]
 
 
+@pytest.mark.lab  # a minute and a half: every recipe is tried
 def test_every_recipe_is_listed_with_what_it_needs_and_asks(capsys: pytest.CaptureFixture[str]) -> None:
     cards = {card["name"]: card for card in answer(capsys, "recipes")}
     assert list(cards) == list(RECIPES)
