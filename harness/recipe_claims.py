@@ -43,14 +43,14 @@ class Held:
 
 CLAIMS = (
     Claim("gptq:w3a8g128", "rtn:w3a8g128", source="GPTQ"),
-    Claim("gptq:w4a8g128", "rtn:w4a8g128", source="GPTQ"),
+    Claim("gptq", "rtn", source="GPTQ"),
     Claim("gptq:w3a8g128", "rtn:w3a8g128", TWIN, source="GPTQ"),
-    Claim("gptq:w4a8g128", "rtn:w4a8g128", TWIN, source="GPTQ"),
+    Claim("gptq", "rtn", TWIN, source="GPTQ"),
     Claim("smoothquant:w8a8", FULL, TWIN, 1.02, "SmoothQuant"),
     Claim("awq:w8a8", FULL, TWIN, 1.02, "AWQ"),
     Claim("aweq", FULL, TWIN, 1.02, "AWEQ"),
     Claim("rsq", "gptq:w3a8g128", source="RSQ"),
-    Claim("rsq:w4a8g128", "gptq:w4a8g128", source="RSQ"),
+    Claim("rsq:w4a8g128", "gptq", source="RSQ"),
     Claim("quantease", "gptq:w3a8g128", source="QuantEase"),
     Claim("spqr:w3a16g32", "gptq:w3a16g32", TWIN, source="SpQR"),
     Claim("spqr:w3a16g32", FULL, TWIN, 1.25, "SpQR"),

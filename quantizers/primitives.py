@@ -84,12 +84,16 @@ def padded(size: int, step: int) -> int:
     return -(-size // step) * step
 
 
+def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
+    """fp32 [N, groups, width] of a weight [N, K]; what the last group lacks is NaN."""
+    width, groups = group_columns(scheme, weight.shape[1]), group_count(scheme, weight.shape[1])
+    whole = torch.nn.functional.pad(weight.float(), (0, width * groups - weight.shape[1]), value=torch.nan)
+    return whole.view(len(weight), groups, width)
+
+
 def group_scales(weight: Tensor, scheme: Scheme) -> Tensor:
     """fp16 [N, groups] of a weight [N, K], of either sign; ValueError when a scale exceeds fp16."""
-    rows, columns = weight.shape
-    width, groups = group_columns(scheme, columns), group_count(scheme, columns)
-    grouped = torch.nn.functional.pad(weight.float(), (0, width * groups - columns), value=torch.nan)
-    scales = (_scales(grouped.view(rows, groups, width), scheme) + 0.0).half()  # + 0.0: zeros have scale 0, not -0
+    scales = (_scales(grouped(weight, scheme), scheme) + 0.0).half()  # + 0.0: zeros have scale 0, not -0
     if not scales.isfinite().all():
         raise ValueError(
             f"a scale for {scheme} is beyond fp16: weights are NaN, infinite or as large as {weight.abs().max():.3g}"
@@ -97,15 +101,15 @@ def group_scales(weight: Tensor, scheme: Scheme) -> Tensor:
     return scales
 
 
-def _scales(grouped: Tensor, scheme: Scheme) -> Tensor:
+def _scales(parts: Tensor, scheme: Scheme) -> Tensor:
     """fp32 [N, groups] of weights [N, groups, width], of which those that are padding are NaN."""
-    magnitude = grouped.abs()
+    magnitude = parts.abs()
     if scheme.weight_bits == 1:
         return magnitude.nanmean(2)
     if scheme.ternary:
         threshold = 0.7 * magnitude.nanmean(2, keepdim=True)
         return torch.where(magnitude > threshold, magnitude, torch.nan).nanmean(2).nan_to_num(0.0)
-    largest = grouped.gather(2, magnitude.nan_to_num(-1.0).argmax(2, keepdim=True)).squeeze(2)
+    largest = parts.gather(2, magnitude.nan_to_num(-1.0).argmax(2, keepdim=True)).squeeze(2)
     return largest / -zero_code(scheme)
 
 

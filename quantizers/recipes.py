@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Annotated, Any, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quantizers.blocks.activation_rule import ActivationRule
 from quantizers.blocks.allocate import Allocate
-from quantizers.blocks.base import Block
+from quantizers.blocks.base import Block, SchemeWord
 from quantizers.blocks.clip import Clip
 from quantizers.blocks.codebook import DintGptq
 from quantizers.blocks.compensate import BiasCorrection
@@ -108,13 +108,7 @@ class Target(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     match: str
-    scheme: str
-
-    @field_validator("scheme")
-    @classmethod
-    def _is_a_scheme(cls, word: str) -> str:
-        Scheme.parse(word)
-        return word
+    scheme: SchemeWord
 
 
 class Recipe(BaseModel):
@@ -128,14 +122,8 @@ class Recipe(BaseModel):
     name: str
     source: str
     blocks: tuple[AnyBlock, ...]
-    scheme: str = "w4a8g128"
+    scheme: SchemeWord = "w4a8g128"
     targets: tuple[Target, ...] = ()
-
-    @field_validator("scheme")
-    @classmethod
-    def _is_a_scheme(cls, word: str) -> str:
-        Scheme.parse(word)
-        return word
 
     @property
     def needs(self) -> frozenset[str]:

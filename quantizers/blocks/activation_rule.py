@@ -12,7 +12,6 @@ from pydantic import Field
 from quantizers.blocks.base import Block, Work
 from quantizers.metrics.outputs import FULL_ACTIVATION_BITS, activation_gains
 from quantizers.models import linears
-from quantizers.plan import Plan
 
 
 class ActivationRule(Block):
@@ -36,7 +35,7 @@ class ActivationRule(Block):
             for name in linears(work.model)
             if work.family.split(name)[1] in chosen
         }
-        work.plan = Plan(default, {**raised, **work.plan.layers})
+        work.give(raised)
 
     def kinds(self, work: Work) -> frozenset[str]:
         """Names inside a block of the linears whose activations deserve 8 bits."""

@@ -13,7 +13,16 @@ from torch import Tensor
 
 from quantizers.errors import RecipeError
 from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Side, Sparse
-from quantizers.primitives import QuantizedWeight, group_columns, group_count, spread, to_codes, values, zero_code
+from quantizers.primitives import (
+    QuantizedWeight,
+    group_columns,
+    group_count,
+    grouped,
+    spread,
+    to_codes,
+    values,
+    zero_code,
+)
 from quantizers.scheme import Scheme
 
 FP16_BITS = 11
@@ -46,13 +55,6 @@ class Affine:
 def allows(scheme: Scheme) -> bool:
     """Whether codes of a scheme may have offsets: signs and ternary weights are symmetric by nature."""
     return scheme.weight_bits > 1 and not scheme.ternary
-
-
-def grouped(weight: Tensor, scheme: Scheme) -> Tensor:
-    """fp32 [N, groups, width] of a weight [N, K]; what the last group lacks is NaN."""
-    width, groups = group_columns(scheme, weight.shape[1]), group_count(scheme, weight.shape[1])
-    whole = torch.nn.functional.pad(weight.float(), (0, width * groups - weight.shape[1]), value=torch.nan)
-    return whole.view(len(weight), groups, width)
 
 
 def ranges(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:

@@ -8,14 +8,12 @@ from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, field_validator
+from pydantic import Field
 
-from quantizers.blocks.base import Block, Work
-from quantizers.errors import nearest
+from quantizers.blocks.base import Block, SchemeWord, Work
 from quantizers.integer_programme import between, least_error
-from quantizers.metrics import METRICS
+from quantizers.metrics import METRICS, MetricName
 from quantizers.models import linears
-from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
 
@@ -27,23 +25,11 @@ class Allocate(Block):
     """
 
     block: Literal["allocate"] = "allocate"
-    metric: str = "mqe"
-    candidates: tuple[str, ...] = ("w2a8g128", "w3a8g128", "w4a8g128", "w5a8g128", "w6a8g128", "w8a8")
+    metric: MetricName = "mqe"
+    candidates: tuple[SchemeWord, ...] = ("w2a8g128", "w3a8g128", "w4a8g128", "w5a8g128", "w6a8g128", "w8a8")
     budget: Annotated[float, Field(ge=0, le=1)] = 0.5
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-
-    @field_validator("candidates")
-    @classmethod
-    def _are_schemes(cls, words: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(str(Scheme.parse(word)) for word in words)
-
-    @field_validator("metric")
-    @classmethod
-    def _is_known(cls, metric: str) -> str:
-        if metric not in METRICS:
-            raise ValueError(f"no metric {metric!r}; nearest: {nearest(metric, METRICS)}")
-        return metric
 
     def start(self, work: Work) -> None:
         free = work.unplanned
@@ -55,8 +41,7 @@ class Allocate(Block):
         costs = np.array([[stored_bytes(work, name, scheme) for scheme in schemes] for name in free])
         kinds = np.array([scheme.activation_bits + 100.0 * scheme.activation_groups for scheme in schemes])
         chosen = least_error(errors, costs, between(costs, self.budget), readers_of_one_input(work, free), kinds)
-        layers = {name: schemes[option] for name, option in zip(free, chosen, strict=True)}
-        work.plan = Plan(work.plan.default, {**layers, **work.plan.layers})
+        work.give({name: schemes[option] for name, option in zip(free, chosen, strict=True)})
 
 
 def stored_bytes(work: Work, name: str, scheme: Scheme) -> float:

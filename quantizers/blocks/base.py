@@ -9,13 +9,12 @@ of them need be in memory.
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from quantizers.attention import ORDINARY, Attention
-from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
 from quantizers.kv_cache import FP16_CACHE, Cache
@@ -23,6 +22,14 @@ from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
 from quantizers.models import linears
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
+
+
+def _scheme_word(word: str) -> str:
+    return str(Scheme.parse(word))
+
+
+SchemeWord = Annotated[str, AfterValidator(_scheme_word)]
+"""The word of a Scheme, of a block's or a recipe's parameter."""
 
 
 class Block(BaseModel):
@@ -86,6 +93,10 @@ class Work:
         """Linears that the plan does not name: those to which a block may give another scheme."""
         return [name for name in linears(self.model) if name not in self.plan.layers]
 
+    def give(self, schemes: Mapping[str, Scheme]) -> None:
+        """Schemes to linears, but not to those that the plan names already."""
+        self.plan = Plan(self.plan.default, {**schemes, **self.plan.layers})
+
     @property
     def windows(self) -> Tensor:
         assert self.calibration is not None, "a block that needs calibration says so in `needs`"
@@ -114,11 +125,6 @@ class View:
     def name(self, inner: str) -> str:
         """`mlp.up_proj` to `model.layers.3.mlp.up_proj`."""
         return f"{self.work.family.blocks}.{self.index}.{inner}"
-
-    def absmax(self, inners: Mapping[str, str]) -> dict[str, Tensor]:
-        """max |x| [K] of the inputs of linears; inners: any key to a linear of the block."""
-        watched = {key: self.module(inner) for key, inner in inners.items()}
-        return observe.absmax(watched, self.block, self.inputs)[0]
 
 
 @dataclass(eq=False)

@@ -8,10 +8,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from quantizers.blocks.affine import grouped
 from quantizers.blocks.base import Block, Work
 from quantizers.models import linears
 from quantizers.plan import Plan
+from quantizers.primitives import grouped
 from quantizers.scheme import GROUP_STEP, Scheme
 
 

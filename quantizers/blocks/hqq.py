@@ -9,7 +9,7 @@ from torch import Tensor
 from quantizers.blocks import affine
 from quantizers.blocks.affine import Affine
 from quantizers.blocks.base import Block, Task
-from quantizers.primitives import spread
+from quantizers.primitives import grouped, spread
 from quantizers.scheme import Scheme
 
 
@@ -43,7 +43,7 @@ class Hqq(Block):
 
     def errors(self, weight: Tensor, stored: Affine) -> Tensor:
         """sum |w - stored|^p of every group, [N, groups]."""
-        return affine.grouped((weight - stored.values()).abs() ** self.p, stored.weight.scheme).nansum(2)
+        return grouped((weight - stored.values()).abs() ** self.p, stored.weight.scheme).nansum(2)
 
     def _offsets(self, weight: Tensor, stored: Affine, beta: float) -> Tensor:
         """fp16 [N, groups]: the mean of each group over what shrinkage does not set aside."""
@@ -51,7 +51,7 @@ class Hqq(Block):
         step = spread(stored.weight.scales.abs(), scheme, columns).clamp(min=torch.finfo(torch.float16).tiny)
         error = weight - stored.values()
         aside = shrunk(error / step, self.p, beta) * step
-        moved = affine.grouped(error - aside, scheme).nanmean(2)
+        moved = grouped(error - aside, scheme).nanmean(2)
         return (stored.offsets.float() + moved).half()
 
 

@@ -134,21 +134,6 @@ def hooked(modules: Mapping[str, nn.Module], see: Callable[[str, Tensor], None])
             handle.remove()
 
 
-def absmax(
-    watched: Mapping[str, nn.Module], block: nn.Module, inputs: Iterable[BlockInput]
-) -> tuple[dict[str, Tensor], list[BlockInput]]:
-    """max |x| [K] per input channel of the watched modules of a block, and what the next block receives."""
-    seen: dict[str, Tensor] = {}
-
-    def see(name: str, x: Tensor) -> None:
-        most = x.abs().amax(0)
-        seen[name] = torch.maximum(seen[name], most) if name in seen else most
-
-    with hooked(watched, see):
-        outputs = run(block, inputs)
-    return seen, outputs
-
-
 def seen(
     watched: Mapping[str, nn.Module],
     block: nn.Module,

@@ -10,13 +10,11 @@ from dataclasses import replace
 from itertools import accumulate
 from typing import ClassVar, Literal
 
-from pydantic import field_validator, model_validator
+from pydantic import model_validator
 
 from quantizers.blocks.base import Block, Work
-from quantizers.errors import nearest
-from quantizers.metrics import METRICS
+from quantizers.metrics import METRICS, MetricName
 from quantizers.models import linears
-from quantizers.plan import Plan
 
 
 class Rank(Block):
@@ -28,19 +26,12 @@ class Rank(Block):
     """
 
     block: Literal["rank"] = "rank"
-    metric: str
+    metric: MetricName
     bits: tuple[int, ...]
     shares: tuple[float, ...]
     whole_blocks: bool = False
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
-
-    @field_validator("metric")
-    @classmethod
-    def _is_known(cls, metric: str) -> str:
-        if metric not in METRICS:
-            raise ValueError(f"no metric {metric!r}; nearest: {nearest(metric, METRICS)}")
-        return metric
 
     @model_validator(mode="after")
     def _one_share_for_each_width(self) -> "Rank":
@@ -64,7 +55,7 @@ class Rank(Block):
             for group, width in zip(groups, widths, strict=True)
             for name in group
         }
-        work.plan = Plan(default, {**chosen, **work.plan.layers})
+        work.give(chosen)
 
     def _groups(self, work: Work, names: Mapping[str, float]) -> list[list[str]]:
         if not self.whole_blocks:

@@ -15,25 +15,16 @@ from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
 from quantizers.blocks.round import plain
+from quantizers.blocks.shrink import searched_scales
 from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.linear import QuantizedLinear
-from quantizers.primitives import (
-    QuantizedWeight,
-    dequantize,
-    group_columns,
-    group_scales,
-    quantize,
-    spread,
-    to_codes,
-    values,
-)
+from quantizers.primitives import QuantizedWeight, dequantize, group_columns, quantize, to_codes, values
 from quantizers.scheme import WEIGHT_BITS, Scheme
 
 SEARCH_ROWS = 512
 """Tokens on which the number of groups is searched."""
-FACTORS = torch.linspace(0.9, 1.1, 101)
-POWER = 2.4
-"""Of errors in the search of scales, both from the official code."""
+FACTORS = torch.linspace(0.9, 1.1, 101).tolist()
+"""Of scales that are tried, from the official code."""
 
 
 class Slim(Block):
@@ -104,21 +95,6 @@ def _kl(exact: Tensor, y: Tensor) -> float:
     return float((exact.exp() * (exact - y.log_softmax(1))).sum(1).double().mean())
 
 
-def searched_scales(weight: Tensor, scheme: Scheme) -> Tensor:
-    """fp16 [N, groups]: those of `group_scales` times the factor that gives the least sum |error|^2.4."""
-    columns, width = weight.shape[1], group_columns(scheme, weight.shape[1])
-    plain_scales = group_scales(weight, scheme)
-    best, least, weight = plain_scales, torch.full(plain_scales.shape, torch.inf), weight.float()
-    for factor in FACTORS:
-        scales = (plain_scales.float() * factor).half()
-        each = spread(scales, scheme, columns)
-        stored = values(to_codes(weight, each, scheme).float(), scheme) * each
-        error = (stored - weight).abs() ** POWER
-        summed = torch.nn.functional.pad(error, (0, -columns % width)).view(len(weight), -1, width).sum(2)
-        best, least = torch.where(summed < least, scales, best), torch.minimum(summed, least)
-    return best
-
-
 class GroupBits:
     """A grid of `sweep` whose groups have bits of their own, and scales that are searched when they are reached."""
 
@@ -129,7 +105,7 @@ class GroupBits:
 
     def refresh(self, start: int, weight: Tensor) -> None:
         group = start // self.group
-        self.scales[:, group] = searched_scales(weight, self.schemes[group])[:, 0]
+        self.scales[:, group] = searched_scales(weight, self.schemes[group], FACTORS)[:, 0]
 
     def round(self, column: int, now: Tensor) -> tuple[Tensor, Tensor]:
         group = column // self.group

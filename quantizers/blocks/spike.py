@@ -10,7 +10,6 @@ from pydantic import Field
 
 from quantizers.blocks.base import Block, Work
 from quantizers.metrics.inputs import spike
-from quantizers.plan import Plan
 from quantizers.scheme import FP16
 
 
@@ -25,5 +24,4 @@ class Spike(Block):
     def start(self, work: Work) -> None:
         if not work.unplanned:
             return
-        flagged = {name: FP16 for name, r in spike(work, work.plan.default).items() if r > self.ratio}
-        work.plan = Plan(work.plan.default, {**flagged, **work.plan.layers})
+        work.give({name: FP16 for name, r in spike(work, work.plan.default).items() if r > self.ratio})

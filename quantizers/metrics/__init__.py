@@ -3,13 +3,18 @@
 METRICS["lim"](work, scheme)        a number for each linear, larger where bits should go
 """
 
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+from quantizers.errors import nearest
 from quantizers.metrics.base import Metric, Scores
 from quantizers.metrics.gradients import fisher, gwq, hawq, mixllm, tdmpq
 from quantizers.metrics.inputs import cmpq, lim, proxy, slim, spike, sqnr
 from quantizers.metrics.outputs import flexq, kl, mqe, mqe_random, pmpq
 from quantizers.metrics.weights import chance, histogram_kl, mse, zd
 
-__all__ = ["METRICS", "Metric", "Scores"]
+__all__ = ["METRICS", "Metric", "MetricName", "Scores"]
 
 METRICS: dict[str, Metric] = {
     "chance": chance,
@@ -33,3 +38,13 @@ METRICS: dict[str, Metric] = {
     "tdmpq": tdmpq,
     "zd": zd,
 }
+
+
+def _known(metric: str) -> str:
+    if metric not in METRICS:
+        raise ValueError(f"no metric {metric!r}; nearest: {nearest(metric, METRICS)}")
+    return metric
+
+
+MetricName = Annotated[str, AfterValidator(_known)]
+"""A name in METRICS, of a block's parameter."""

@@ -31,8 +31,9 @@ def test_statistics_are_those_of_all_inputs(loaded: LoadedModel, tokens: torch.T
         observe.run(block, state)
     x = torch.cat(seen)
     assert x.shape == (tokens.numel(), 164)
-    assert torch.equal(observe.absmax(watched, block, state)[0][name], x.abs().amax(0))
-    moments = observe.seen(watched, block, state, moments=True)[name].moments
+    found = observe.seen(watched, block, state, moments=True)[name]
+    assert torch.equal(found.absmax, x.abs().amax(0))
+    moments = found.moments
     assert torch.allclose(moments, (x.T.double() @ x.double()) / len(x), rtol=1e-4, atol=1e-6)
     outputs = torch.cat(observe.outputs(watched, block, state)[name]).flatten(0, 1)
     assert torch.allclose(outputs, watched[name](x), atol=1e-6)

@@ -50,7 +50,7 @@ def test_smoothing_shrinks_the_outliers_of_activations(loaded: LoadedModel, toke
     def unevenness(model: Any) -> float:
         first = blocks(model)[0]
         watched = {"q": first.get_submodule("self_attn.q_proj")}
-        most = observe.absmax(watched, first, observe.entry(model, tokens))[0]["q"]
+        most = observe.seen(watched, first, observe.entry(model, tokens))["q"].absmax
         return float(most.max() / most.median())
 
     assert unevenness(smoothed(uneven, tokens, Smooth())) < unevenness(uneven.model) / 4
