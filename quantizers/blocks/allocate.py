@@ -31,6 +31,9 @@ class Allocate(Block):
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(Scheme.parse(word).weight_bits for word in self.candidates)
+
     def start(self, work: Work) -> None:
         free = work.unplanned
         if not free:

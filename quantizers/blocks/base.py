@@ -43,6 +43,10 @@ class Block(BaseModel):
     writes_text: ClassVar[bool] = False
     """Whether `start` sets the calibration, so that none need be given."""
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        """Bits that codes of weights may have when it is done, where they could have `given` before."""
+        return given
+
     def start(self, work: "Work") -> None:
         """Before the first transformer block: change the plan, or what lies outside the blocks."""
 

@@ -32,6 +32,9 @@ class MixLlm(Block):
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients"})
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return given | {max(self.bits, *given)}
+
     def start(self, work: Work) -> None:
         layers, schemes = linears(work.model), {name: work.plan.scheme_of(name) for name in linears(work.model)}
         errors = {
