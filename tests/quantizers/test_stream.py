@@ -33,7 +33,7 @@ def sharded(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return folder
 
 
-@pytest.mark.parametrize("name", ["rtn", "gptq", "smoothquant-gptq"])
+@pytest.mark.parametrize("name", [name for name, recipe in RECIPES.items() if "model" not in recipe.needs])
 def test_the_file_is_that_of_the_whole_model(
     name: str, loaded: LoadedModel, model_folder: Path, tokens: Tensor, tmp_path: Path
 ) -> None:
