@@ -6,8 +6,8 @@ from pydantic import BaseModel, ConfigDict
 class RecipeCard(BaseModel):
     """A line of `bench recipes`.
 
-    runtime: forms of linears that a model of this recipe has (quantizers/forms.py). obstacle: why there is no file for
-    the agent, else empty.
+    streams: whether the model may be larger than memory. runtime: forms of linears that a model of this recipe has
+    (quantizers/forms.py). obstacle: why there is no file for the agent, else empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -16,6 +16,7 @@ class RecipeCard(BaseModel):
     scheme: str
     targets: dict[str, str]
     needs: tuple[str, ...]
+    streams: bool
     runtime: tuple[str, ...]
     obstacle: str
     source: str

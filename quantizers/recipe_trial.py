@@ -28,6 +28,7 @@ def card_of(recipe: Recipe) -> RecipeCard:
         scheme=recipe.scheme,
         targets={target.match: target.scheme for target in recipe.targets},
         needs=tuple(sorted(recipe.needs)),
+        streams=recipe.streams,
         runtime=runtime,
         obstacle=obstacle,
         source=recipe.source,

@@ -127,8 +127,13 @@ class Recipe(BaseModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its blocks need: of `calibration`, `moments`, `gradients`."""
+        """What its blocks need: of `calibration`, `moments`, `gradients`, `model`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def streams(self) -> bool:
+        """Whether a model need not fit into memory (quantizers/stream.py)."""
+        return "model" not in self.needs
 
     @property
     def metric(self) -> str | None:

@@ -16,7 +16,10 @@ def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe or a YAML file, to be printed as YAML.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the ways to quantize: schemes, what they need and ask of the runtime, sources. With a name: its YAML."""
+    """List the ways to quantize: schemes, what they need, whether they stream, what they ask of the runtime, sources.
+
+    With a name: its YAML.
+    """
     if name is not None:
         _show_one(name, json)
         return
@@ -28,21 +31,34 @@ def recipes(
     missing = [
         f"{card.name}: no file that the agent runs as it should: {card.obstacle}" for card in cards if card.obstacle
     ]
-    emit(data, json, table("", ("recipe", "scheme", "needs", "asks of the runtime", "source"), _rows(cards)), *missing)
+    columns = ("recipe", "scheme", "needs", "streams", "asks of the runtime", "source")
+    emit(data, json, table("", columns, _rows(cards)), *missing)
 
 
 def _show_one(name: str, as_json: bool) -> None:
     from quantizers.recipes import find
 
     recipe = find(name)
-    emit(recipe.model_dump(mode="json"), as_json, recipe.to_yaml().rstrip())
+    data = {**recipe.model_dump(mode="json"), "streams": recipe.streams}
+    emit(data, as_json, f"# streams: {_yes(recipe.streams)}\n{recipe.to_yaml().rstrip()}")
 
 
 def _rows(cards: "list[RecipeCard]") -> list[tuple[str, ...]]:
     return [
-        (card.name, _schemes(card), ", ".join(card.needs) or "-", ", ".join(card.runtime) or "-", card.source)
+        (
+            card.name,
+            _schemes(card),
+            ", ".join(card.needs) or "-",
+            _yes(card.streams),
+            ", ".join(card.runtime) or "-",
+            card.source,
+        )
         for card in cards
     ]
+
+
+def _yes(streams: bool) -> str:
+    return "yes" if streams else "no"
 
 
 def _schemes(card: "RecipeCard") -> str:

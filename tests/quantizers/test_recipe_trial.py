@@ -9,6 +9,7 @@ from quantizers.recipes import RECIPES, Recipe
 def test_a_card_says_what_the_recipe_needs_and_what_came_out() -> None:
     card = card_of(RECIPES["gptq"].model_copy(update={"scheme": "w4a16g128"}))
     assert (card.needs, card.runtime, card.obstacle) == (("calibration", "moments"), ("fp16 activations",), "")
+    assert card.streams
     assert Recipe.from_yaml(card.yaml).blocks == RECIPES["gptq"].blocks
 
 
