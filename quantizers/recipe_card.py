@@ -14,8 +14,8 @@ CARDS = Path(__file__).with_name("recipe_cards.json")
 class RecipeCard(BaseModel):
     """What one recipe makes and asks for.
 
-    bits: that codes of weights may have. runtime: forms of linears that a model of this recipe has (forms.py).
-    obstacle: why there is no file for the agent, else empty.
+    bits: that codes of weights may have. streams: whether the model may be larger than memory. runtime: forms of
+    linears that a model of this recipe has (forms.py). obstacle: why there is no file for the agent, else empty.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -25,6 +25,7 @@ class RecipeCard(BaseModel):
     targets: dict[str, str]
     bits: tuple[int, ...]
     needs: tuple[str, ...]
+    streams: bool
     runtime: tuple[str, ...]
     obstacle: str
     source: str

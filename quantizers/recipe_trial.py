@@ -32,6 +32,7 @@ def card_of(recipe: Recipe) -> RecipeCard:
         targets={target.match: target.scheme for target in recipe.targets},
         bits=tuple(sorted(recipe.bits)),
         needs=tuple(sorted(recipe.needs)),
+        streams=recipe.streams,
         runtime=runtime,
         obstacle=obstacle,
         source=recipe.source,

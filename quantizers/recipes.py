@@ -127,7 +127,7 @@ class Recipe(BaseModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its blocks need: of `calibration`, `moments`, `gradients`."""
+        """What its blocks need: of `calibration`, `moments`, `gradients`, `model`."""
         return frozenset().union(*(block.needs for block in self.blocks))
 
     @property
@@ -137,6 +137,11 @@ class Recipe(BaseModel):
         for block in self.blocks:
             found = block.widths(found)
         return found | {Scheme.parse(target.scheme).weight_bits for target in self.targets}
+
+    @property
+    def streams(self) -> bool:
+        """Whether a model need not fit into memory (quantizers/stream.py)."""
+        return "model" not in self.needs
 
     @property
     def metric(self) -> str | None:

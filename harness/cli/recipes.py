@@ -12,12 +12,18 @@ from quantizers.recipe_card import RecipeCard, known_cards
 if TYPE_CHECKING:
     from quantizers.recipes import Recipe
 
+NEEDS = {"model": "the model in memory"}
+"""Needs that do not speak for themselves."""
+
 
 def recipes(
     name: Annotated[str | None, typer.Argument(help="A recipe or a YAML file, to be printed as YAML.")] = None,
     json: options.Json = False,
 ) -> None:
-    """List the ways to quantize: bits, what they need and ask of the runtime, sources. With a name: its YAML."""
+    """List the ways to quantize: bits, what they need, whether they stream, what they ask of the runtime, sources.
+
+    With a name: its YAML.
+    """
     if name is not None:
         _show_one(name, json)
         return
@@ -33,7 +39,7 @@ def _show_one(name: str, as_json: bool) -> None:
     card = known_cards().get(name) or _tried(recipe)
     if not as_json:
         say("; ".join([*_asked(card), *_support([card])]))
-    found = {"bits": card.bits, "needs": card.needs, "runtime": card.runtime, "obstacle": card.obstacle}
+    found = card.model_dump(mode="json", include={"bits", "needs", "streams", "runtime", "obstacle"})
     emit({**recipe.model_dump(mode="json"), **found}, as_json, recipe.to_yaml().rstrip())
 
 
@@ -46,12 +52,15 @@ def _tried(recipe: "Recipe") -> RecipeCard:
 def _table(cards: "list[RecipeCard]") -> object:
     """What is long stands in the last column alone, so that no other is broken on a narrow screen."""
     rows = [(card.name, card.scheme, _bits(card.bits), f"{'; '.join(_asked(card))}\n{card.source}") for card in cards]
-    return table("", ("recipe", "scheme", "bits", "what it needs, asks of the runtime; source"), rows)
+    return table(
+        "", ("recipe", "scheme", "bits", "what it needs, whether it streams, what it asks of the runtime; source"), rows
+    )
 
 
 def _asked(card: RecipeCard) -> list[str]:
     targets = [f"{scheme} for {match}" for match, scheme in card.targets.items()]
-    return [*targets, f"needs {_words(card.needs)}", f"asks {_words(card.runtime)}"]
+    needs = (NEEDS.get(need, need) for need in card.needs)
+    return [*targets, f"needs {_words(needs)}", *["streams"] * card.streams, f"asks {_words(card.runtime)}"]
 
 
 def _support(cards: "list[RecipeCard]") -> list[str]:

@@ -69,15 +69,20 @@ def ranges_with_zero(weight: Tensor, scheme: Scheme, ratio: Tensor | float = 1.0
     """Scales and offsets, fp16 [N, groups], of which one code is exactly zero: integer zero points, as in AWQ's files.
 
     Outlier inputs have small weights, which must not become half a scale. The range is that of a group and zero, times
-    the ratio. Scales have so few bits, rounded up, that the offset (a multiple of the scale) is exact in fp16.
+    the ratio.
     """
     parts, most = grouped(weight, scheme).nan_to_num(0), 2**scheme.weight_bits - 1
     low, high = parts.amin(2).clamp(max=0) * ratio, parts.amax(2).clamp(min=0) * ratio
-    mantissa, exponent = torch.frexp((high - low) / most)
-    kept = FP16_BITS + 1 - scheme.weight_bits
-    scales = torch.ldexp((mantissa * 2**kept).ceil(), exponent - kept)
+    scales = few_bits((high - low) / most, scheme)
     zeros = (-low / torch.where(scales == 0, 1.0, scales)).round().clamp(0, most)
     return scales.half(), ((zero_code(scheme) - zeros) * scales).half()
+
+
+def few_bits(scales: Tensor, scheme: Scheme) -> Tensor:
+    """Scales, fp32, rounded up to so few bits that their multiples by whole numbers of codes are exact in fp16."""
+    mantissa, exponent = torch.frexp(scales)
+    kept = FP16_BITS + 1 - scheme.weight_bits
+    return torch.ldexp((mantissa * 2**kept).ceil(), exponent - kept)
 
 
 def nearest(weight: Tensor, scheme: Scheme) -> Affine:

@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from quantizers.blocks.base import Block, Work
-from quantizers.metrics import METRICS, MetricName
+from quantizers.metrics import METRICS, MetricName, needs_of
 from quantizers.models import linears
 
 
@@ -31,7 +31,9 @@ class Rank(Block):
     shares: tuple[float, ...]
     whole_blocks: bool = False
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]  # some metrics look at one transformer block at a time
+        return frozenset({"calibration"}) | needs_of(self.metric)
 
     @model_validator(mode="after")
     def _one_share_for_each_width(self) -> "Rank":

@@ -89,7 +89,13 @@ def test_what_a_format_cannot_say_names_the_layer_and_leaves_nothing(capsys: pyt
 
 def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("recipes", "smoothquant-gptq") == 0
-    assert Recipe.from_yaml(capsys.readouterr().out) == RECIPES["smoothquant-gptq"]
+    printed = capsys.readouterr().out
+    assert Recipe.from_yaml(printed) == RECIPES["smoothquant-gptq"]
+    assert "streams: yes" in printed
+
+
+def test_a_recipe_says_whether_it_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "recipes", "rsq")["streams"] and not answer(capsys, "recipes", "gwq")["streams"]
 
 
 def test_a_recipe_of_a_file_is_tried_on_the_spot(capsys: pytest.CaptureFixture[str]) -> None:
