@@ -187,6 +187,7 @@ class _Source:
         return Made(artifact_of("model", folder / "model.gguf", {"entry": str(entry), "seed": seed}), **facts)
 
     def _make(self, entry: Entry, seed: int, folder: Path) -> None:
+        from quantizers.bits import stored_by_layer, total
         from quantizers.evaluate import score
         from quantizers.export import write_gguf
 
@@ -194,7 +195,8 @@ class _Source:
         quantized = self._quantized(entry, seed)
         took = time.monotonic() - started
         write_gguf(quantized, folder / "model.gguf")
-        facts = {"bits": quantized.bits_per_weight, "seconds": took, "host_perplexity": None}
+        bits = total(stored_by_layer(quantized).values()).per_weight
+        facts = {"bits": bits, "seconds": took, "host_perplexity": None}
         if seed == 0:
             checked = self.tokens[: self.asked.checked * self.asked.window]
             facts["host_perplexity"] = score(quantized, checked, self.asked.window).perplexity
