@@ -51,15 +51,13 @@ class Entry:
 
     @classmethod
     def parse(cls, word: str) -> "Entry":
-        """Raises RecipeError and SchemeError."""
+        """A recipe with its own scheme is the recipe alone. Raises RecipeError and SchemeError."""
         from quantizers.recipes import find
 
         recipe, _, scheme = word.partition(":")
-        if recipe != FULL:
-            find(recipe)
-        if scheme:
-            Scheme.parse(scheme)
-        return cls(recipe, scheme)
+        own = FULL if recipe == FULL else find(recipe).scheme
+        asked = str(Scheme.parse(scheme)) if scheme else own
+        return cls(recipe, "" if asked == own else asked)
 
     def __str__(self) -> str:
         return f"{self.recipe}:{self.scheme}" if self.scheme else self.recipe
