@@ -17,7 +17,7 @@ class Gwq(Block):
     block: Literal["gwq"] = "gwq"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.01
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "gradients"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "gradients", "model"})
 
     def linear(self, task: Task) -> None:
         kept = largest(task.gradient, int(self.share * task.weight.numel()))

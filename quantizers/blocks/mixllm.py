@@ -30,7 +30,10 @@ class MixLlm(Block):
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     damp: Annotated[float, Field(gt=0)] = 0.01
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients", "model"})
+
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return given | {max(self.bits, *given)}
 
     def start(self, work: Work) -> None:
         layers, schemes = linears(work.model), {name: work.plan.scheme_of(name) for name in linears(work.model)}

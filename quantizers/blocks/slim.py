@@ -37,6 +37,9 @@ class Slim(Block):
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments"})
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(near for bits in given for near in (bits - 1, bits, bits + 1) if near in WEIGHT_BITS)
+
     def linear(self, task: Task) -> None:
         factor = inverse_factor(task.moments, self.damp)
         salience = (task.weight.double() / factor.diagonal()).square().sum(0)
