@@ -109,8 +109,8 @@ def _resumable(unfinished: Path | None) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         kept = unfinished is not None and unfinished.exists()
-        hint = f"the same command goes on behind what is finished, in {unfinished}" if kept else "nothing is kept"
-        raise Interrupted(f"stopped; {hint}") from None
+        hint = f": the same command goes on behind what is finished, in {unfinished}" if kept else ""
+        raise Interrupted(f"stopped{hint}") from None
 
 
 def _paths(formats: str, out: Path) -> Mapping[str, Path]:
