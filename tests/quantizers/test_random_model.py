@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quantizers import random_model as module
-from quantizers.errors import PlanError, InvalidModelError
+from quantizers.errors import InvalidModelError, PlanError
 from quantizers.export import verify_roundtrip, write_gguf
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import QuantizedWeight, dequantize
