@@ -21,7 +21,7 @@ from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
 from quantizers.kv_cache import FP16_CACHE, Cache, attach
-from quantizers.linear import Stored, stored_bias, stored_bits, weight_count, weight_of
+from quantizers.linear import Stored, stored_bias, weight_of
 from quantizers.models import LoadedModel, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.pruning import simulate_pruning
@@ -85,12 +85,6 @@ class QuantizedModel:
             if family.linears[inner] in VALUES:
                 steps[index] = grid if family.linears[inner] == "attn_v" else grid[2::3]
         return steps
-
-    @property
-    def bits_per_weight(self) -> float:
-        """All bits that the linears of the blocks take (codes, scales, outliers, indices) over their weights."""
-        layers = [self.tensors[name] for name in linears(self.source.model)]
-        return sum(map(stored_bits, layers)) / sum(map(weight_count, layers))
 
     def bias_of(self, layer: str) -> Tensor | None:
         """fp32 [N], or None when the linear adds nothing."""

@@ -33,6 +33,9 @@ class Allocate(Block):
     def needs(self) -> frozenset[str]:  # type: ignore[override]  # some metrics look at one transformer block at a time
         return frozenset({"calibration"}) | needs_of(self.metric)
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(Scheme.parse(word).weight_bits for word in self.candidates)
+
     def start(self, work: Work) -> None:
         free = work.unplanned
         if not free:

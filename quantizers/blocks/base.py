@@ -21,9 +21,10 @@ from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
 from quantizers.kv_cache import FP16_CACHE, Cache
-from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
+from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Stored, hadamard_transform, simplest
 from quantizers.models import blocks, linears
 from quantizers.plan import OUTPUT, Plan
+from quantizers.primitives import QuantizedWeight
 from quantizers.scheme import Scheme
 
 
@@ -48,6 +49,10 @@ class Block(BaseModel):
 
     writes_text: ClassVar[bool] = False
     """Whether `start` sets the calibration, so that none need be given."""
+
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        """Bits that codes of weights may have when it is done, where they could have `given` before."""
+        return given
 
     def start(self, work: "Work") -> None:
         """Before anything is changed: the plan, the cache, what attention does. What it reads is made resident."""
@@ -211,6 +216,10 @@ class Task:
     def gradient(self) -> Tensor:
         """dL/dW, in the columns of `weight`."""
         return self.inputs.row(self.work.gradients[self.name])
+
+    def keep(self, weight: QuantizedWeight) -> None:
+        """A rounded weight is all that is stored, but for what happens to the inputs."""
+        self.stored = simplest(QuantizedLinear((weight,), self.inputs))
 
     def rotate(self, size: int) -> None:
         """Every `size` neighbours of the inputs from now on, with the weight and with what was seen."""

@@ -36,7 +36,7 @@ class Hqq(Block):
         task.stored = self.round(task.weight, task.scheme).stored(task.inputs)
 
     def round(self, weight: Tensor, scheme: Scheme) -> Affine:
-        found = affine.encoded(weight, *affine.ranges_with_zero(weight, scheme), scheme)
+        found = affine.nearest(weight, scheme)
         zeros = _over(found.offsets.float(), found.weight.scales.float())
         least, best, beta = self.errors(weight, found), found.weight.scales, self.beta
         for _ in range(self.steps):

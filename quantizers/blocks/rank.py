@@ -42,6 +42,9 @@ class Rank(Block):
             raise ValueError(f"expected bits from the fewest up, and shares of 1; found {self.bits}, {self.shares}")
         return self
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(self.bits)
+
     def start(self, work: Work) -> None:
         default, names = work.plan.default, work.unplanned
         if not names:

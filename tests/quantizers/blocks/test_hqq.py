@@ -20,7 +20,7 @@ def weight_of(seed: int) -> torch.Tensor:
 @given(seed=SEEDS, word=WORDS)
 def test_no_group_errs_more_than_with_the_scale_of_its_range(seed: int, word: str) -> None:
     weight, scheme, fit = weight_of(seed), Scheme.parse(word), Hqq()
-    ranged = affine.encoded(weight, *affine.ranges_with_zero(weight, scheme), scheme)
+    ranged = affine.nearest(weight, scheme)
     before, after = fit.errors(weight, ranged), fit.errors(weight, fit.round(weight, scheme))
     assert (after <= before).all() and after.sum() < before.sum()
 
