@@ -18,10 +18,6 @@ TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromiu
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
 	xz-utils debian-archive-keyring qemu-user llvm-19
 
-# Tests that time nothing and hold no device: two at once.
-PARALLEL_TESTS := tests/quantizers tests/kernels tests/reports tests/test_recipes_on_device.py tests/test_device_logprobs.py \
-	tests/harness/test_cli_quantize.py tests/harness/test_cli_stream.py tests/harness/test_recipe_study.py
-
 .PHONY: bench benchmark test lab lab-full install lint clean
 
 bench: $(VENV)/.installed
@@ -36,8 +32,7 @@ benchmark: $(VENV)/.installed-peers
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
 	$(MAKE) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile $(PARALLEL_TESTS)
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(PARALLEL_TESTS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)

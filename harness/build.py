@@ -64,8 +64,15 @@ def build_agent(target: Target, cache: Path | None = None, on_line: OnLine | Non
     folder = cache / "agents" / hashlib.sha256(content.encode()).hexdigest()[:32]
     with _locked(cache / "build.lock"):
         if not (folder / "agent").is_file():
-            _install(_compile(str(target), tools, cache / "build", on_line), folder)
+            _install(_find_agent(_compile(str(target), tools, cache / "build", "agent", on_line)), folder)
     return artifact_of("agent", folder / "agent", made_from)
+
+
+def build_all(preset: str, cache: Path) -> Path:
+    """The CMake tree in which agents of a preset are built, with the programs that test the kernels in it as well."""
+    _check_preset(preset)
+    with _locked(cache / "build.lock"):
+        return _compile(preset, find_tools(), cache / "build", "all", None)
 
 
 def presets() -> list[str]:
@@ -111,13 +118,13 @@ def _check_preset(name: str) -> None:
         raise UnsupportedError(f"no agent can be built for {name}; kernels/CMakePresets.json has {', '.join(known)}")
 
 
-def _compile(preset: str, tools: Tools, builds: Path, on_line: OnLine | None) -> Path:
+def _compile(preset: str, tools: Tools, builds: Path, goal: str, on_line: OnLine | None) -> Path:
     # Two checkouts must not share a tree: CMake refuses a tree that was configured for another source folder.
     tree = builds / f"{preset}-{hashlib.sha256(str(KERNELS).encode()).hexdigest()[:8]}"
     settings = [f"-DCMAKE_MAKE_PROGRAM={tools.ninja}", f"-DZIG={tools.zig}"]
     _run([str(tools.cmake), "--preset", preset, "-B", str(tree), *settings], on_line)
-    _run([str(tools.cmake), "--build", str(tree), "--target", "agent"], on_line)
-    return _find_agent(tree)
+    _run([str(tools.cmake), "--build", str(tree), "--target", goal], on_line)
+    return tree
 
 
 def _find_agent(tree: Path) -> Path:

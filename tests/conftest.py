@@ -3,7 +3,6 @@
 The agent is built as users do it: by CMake preset, with the zig that pip installed.
 """
 
-import fcntl
 import getpass
 import json
 import os
@@ -11,7 +10,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ import pytest
 
 from devices import Device, Session, open_session
 from devices.transport.connection import enrol_host_key
+from harness.build import bench_home, build_all
 
 ROOT = Path(__file__).parents[1]
 KERNELS = ROOT / "kernels"
@@ -152,8 +151,9 @@ def kernels_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def build_preset() -> Callable[[str], Path]:
-    """`build_preset("x86_64-linux")` gives the folder of the built binaries; building is incremental."""
-    return cache(_build)
+    """`build_preset("x86_64-linux")` gives the folder of the built binaries, which is that of `bench build`."""
+    home = bench_home()  # a test may name another
+    return cache(lambda preset: build_all(preset, home))
 
 
 @pytest.fixture(scope="session")
@@ -163,27 +163,6 @@ def qemu() -> Callable[[str], list[str]]:
     if binary is None:
         pytest.fail("qemu-aarch64-static is missing: sudo apt-get install qemu-user-static")
     return lambda cpu: [binary, "-cpu", cpu]
-
-
-def _build(preset: str) -> Path:
-    binaries = ROOT / "build" / preset
-    binaries.mkdir(parents=True, exist_ok=True)
-    with (binaries / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # several test sessions may share the checkout; ninja does not
-        _cmake("-S", str(KERNELS), "--preset", preset)
-        _cmake("--build", str(binaries))
-    return binaries
-
-
-def _cmake(*arguments: str) -> None:
-    cmake = Path(sys.executable).with_name("cmake")
-    ninja = Path(sys.executable).with_name("ninja")
-    if not (cmake.exists() and ninja.exists()):
-        pytest.fail(f"no cmake and ninja beside {sys.executable}: pip install cmake ninja ziglang")
-    made_by = ["-DCMAKE_MAKE_PROGRAM=" + str(ninja)] if arguments[0] == "-S" else []
-    done = subprocess.run([cmake, *arguments, *made_by], cwd=KERNELS, capture_output=True, text=True)
-    if done.returncode:
-        pytest.fail(f"cmake {' '.join(arguments)} failed:\n{done.stdout[-8000:]}\n{done.stderr[-4000:]}")
 
 
 EXIT_STATUS = {"usage": 2, "model": 3, "memory": 4, "unsupported": 5, "io": 6, "lease": 7}
