@@ -24,10 +24,30 @@ typedef __m256 Floats8;
 static inline Floats8 load8(const float* x) { return _mm256_loadu_ps(x); }
 static inline Floats8 load8(const uint16_t* halves) { return _mm256_cvtph_ps(_mm_loadu_si128((const __m128i*)halves)); }
 static inline Floats8 load8(const int8_t* x) { return _mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)x))); }
+static inline Floats8 load8(const uint8_t* x) { return _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)x))); }
 static inline Floats8 spread8(float x) { return _mm256_set1_ps(x); }
 static inline void store8(float* y, Floats8 x) { _mm256_storeu_ps(y, x); }
 static inline void store8(uint16_t* halves, Floats8 x) { _mm_storeu_si128((__m128i*)halves, _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT)); }
 static inline Floats8 multiply_add8(Floats8 a, Floats8 b, Floats8 sum) { return _mm256_fmadd_ps(a, b, sum); }
+
+// table[codes[i]], of 16 numbers.
+static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
+  const __m256i index = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)codes));
+  const __m256 low = _mm256_permutevar8x32_ps(load8(table), index), high = _mm256_permutevar8x32_ps(load8(table + 8), index);
+  return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
+}
+
+// to[j][i] = from[i][j] of 8x8 bytes: each round moves one bit of i behind those of j.
+static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
+  __m128i a[4], b[4], c[4];
+  for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_si128((const __m128i*)(from + 16 * i));
+  for (int i = 0; i < 2; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 2]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 2]);
+  for (int i = 0; i < 2; ++i) c[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 2]), c[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 2]);
+  for (int i = 0; i < 2; ++i) {
+    _mm_storeu_si128((__m128i*)(to + 32 * i), _mm_unpacklo_epi8(c[2 * 0 + i], c[2 * 1 + i]));
+    _mm_storeu_si128((__m128i*)(to + 32 * i + 16), _mm_unpackhi_epi8(c[2 * 0 + i], c[2 * 1 + i]));
+  }
+}
 
 #elif defined(__aarch64__)
 
@@ -46,6 +66,10 @@ static inline Floats8 load8(const int8_t* x) {
   const int16x8_t wide = vmovl_s8(vld1_s8(x));
   return {vcvtq_f32_s32(vmovl_s16(vget_low_s16(wide))), vcvtq_f32_s32(vmovl_high_s16(wide))};
 }
+static inline Floats8 load8(const uint8_t* x) {
+  const uint16x8_t wide = vmovl_u8(vld1_u8(x));
+  return {vcvtq_f32_u32(vmovl_u16(vget_low_u16(wide))), vcvtq_f32_u32(vmovl_high_u16(wide))};
+}
 static inline Floats8 spread8(float x) { return {vdupq_n_f32(x), vdupq_n_f32(x)}; }
 static inline void store8(float* y, Floats8 x) {
   vst1q_f32(y, x.low);
@@ -56,6 +80,22 @@ static inline void store8(uint16_t* halves, Floats8 x) {
 }
 static inline Floats8 multiply_add8(Floats8 a, Floats8 b, Floats8 sum) {
   return {vfmaq_f32(sum.low, a.low, b.low), vfmaq_f32(sum.high, a.high, b.high)};
+}
+
+// table[codes[i]], of 16 numbers.
+static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
+  float found[kVector];
+  for (int i = 0; i < kVector; ++i) found[i] = table[codes[i]];
+  return load8(found);
+}
+
+// to[j][i] = from[i][j] of 8x8 bytes: a load in fours has columns j and j + 4 in turn.
+static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
+  const uint8x16x4_t columns = vld4q_u8(from);
+  vst1q_u8(to, vuzp1q_u8(columns.val[0], columns.val[1]));
+  vst1q_u8(to + 16, vuzp1q_u8(columns.val[2], columns.val[3]));
+  vst1q_u8(to + 32, vuzp2q_u8(columns.val[0], columns.val[1]));
+  vst1q_u8(to + 48, vuzp2q_u8(columns.val[2], columns.val[3]));
 }
 
 #else
@@ -79,6 +119,11 @@ static inline Floats8 load8(const int8_t* x) {
   for (int i = 0; i < kVector; ++i) y.each[i] = x[i];
   return y;
 }
+static inline Floats8 load8(const uint8_t* x) {
+  Floats8 y;
+  for (int i = 0; i < kVector; ++i) y.each[i] = x[i];
+  return y;
+}
 static inline Floats8 spread8(float x) {
   Floats8 y;
   for (int i = 0; i < kVector; ++i) y.each[i] = x;
@@ -93,6 +138,19 @@ static inline void store8(uint16_t* halves, Floats8 x) {
 static inline Floats8 multiply_add8(Floats8 a, Floats8 b, Floats8 sum) {
   for (int i = 0; i < kVector; ++i) sum.each[i] += a.each[i] * b.each[i];
   return sum;
+}
+
+// table[codes[i]], of 16 numbers.
+static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
+  Floats8 y;
+  for (int i = 0; i < kVector; ++i) y.each[i] = table[codes[i]];
+  return y;
+}
+
+// to[j][i] = from[i][j] of 8x8 bytes.
+static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
+  for (int j = 0; j < 8; ++j)
+    for (int i = 0; i < 8; ++i) to[8 * j + i] = from[8 * i + j];
 }
 
 #endif
