@@ -37,10 +37,12 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 
-// to[j][i] = from[i][j] of 8x8 bytes: each round moves one bit of i behind those of j.
-static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
+static inline __m128i load_bytes(const uint8_t* x) { return _mm_loadl_epi64((const __m128i*)x); }
+
+// to[j][i] = from[i * stride + j] of 8x8 bytes: each round moves one bit of i behind those of j.
+static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
   __m128i a[4], b[4], c[4];
-  for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_si128((const __m128i*)(from + 16 * i));
+  for (int i = 0; i < 4; ++i) a[i] = _mm_unpacklo_epi64(load_bytes(from + 2 * i * stride), load_bytes(from + (2 * i + 1) * stride));
   for (int i = 0; i < 2; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 2]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 2]);
   for (int i = 0; i < 2; ++i) c[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 2]), c[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 2]);
   for (int i = 0; i < 2; ++i) {
@@ -89,9 +91,11 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return load8(found);
 }
 
-// to[j][i] = from[i][j] of 8x8 bytes: a load in fours has columns j and j + 4 in turn.
-static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
-  const uint8x16x4_t columns = vld4q_u8(from);
+// to[j][i] = from[i * stride + j] of 8x8 bytes.
+static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
+  uint8_t rows[64];
+  for (int i = 0; i < 8; ++i) vst1_u8(rows + 8 * i, vld1_u8(from + i * stride));
+  const uint8x16x4_t columns = vld4q_u8(rows);  // j and j + 4 in turn
   vst1q_u8(to, vuzp1q_u8(columns.val[0], columns.val[1]));
   vst1q_u8(to + 16, vuzp1q_u8(columns.val[2], columns.val[3]));
   vst1q_u8(to + 32, vuzp2q_u8(columns.val[0], columns.val[1]));
@@ -147,10 +151,10 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return y;
 }
 
-// to[j][i] = from[i][j] of 8x8 bytes.
-static inline void transpose_bytes(const uint8_t* from, uint8_t* to) {
+// to[j][i] = from[i * stride + j] of 8x8 bytes.
+static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
   for (int j = 0; j < 8; ++j)
-    for (int i = 0; i < 8; ++i) to[8 * j + i] = from[8 * i + j];
+    for (int i = 0; i < 8; ++i) to[8 * j + i] = from[i * stride + j];
 }
 
 #endif
