@@ -189,7 +189,7 @@ uint8_t* put_codes(const KvCodes& codes, const KvPart& part, const float* scaled
   for (int i = 0; i < count; i += kPlane, planes += part.bits) {
     uint64_t word;
     __builtin_memcpy(&word, each + i, sizeof word);
-    word = transpose_bits(word);
+    transpose_bits(&word);
     for (int bit = 0; bit < part.bits; ++bit) planes[bit] = uint8_t(word >> 8 * bit);
   }
   return planes;

@@ -11,6 +11,9 @@
 
 constexpr int kVector = 8;
 
+// Four words of 64 bits, with the operators of one.
+typedef uint64_t Words4 __attribute__((vector_size(32)));
+
 static inline float one_float(float x) { return x; }
 static inline float one_float(uint16_t half) { return half_to_float(half); }
 static inline float one_float(int8_t x) { return x; }
@@ -37,17 +40,20 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return _mm256_blendv_ps(low, high, _mm256_castsi256_ps(_mm256_slli_epi32(index, 28)));
 }
 
-static inline __m128i load_bytes(const uint8_t* x) { return _mm_loadl_epi64((const __m128i*)x); }
+static inline void exchange_bytes(const __m256i* from, __m256i* to) {
+  for (int i = 0; i < 4; ++i) to[2 * i] = _mm256_unpacklo_epi8(from[i], from[i + 4]), to[2 * i + 1] = _mm256_unpackhi_epi8(from[i], from[i + 4]);
+}
 
-// to[j][i] = from[i * stride + j] of 8x8 bytes: each round moves one bit of i behind those of j.
-static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
-  __m128i a[4], b[4], c[4];
-  for (int i = 0; i < 4; ++i) a[i] = _mm_unpacklo_epi64(load_bytes(from + 2 * i * stride), load_bytes(from + (2 * i + 1) * stride));
-  for (int i = 0; i < 2; ++i) b[2 * i] = _mm_unpacklo_epi8(a[i], a[i + 2]), b[2 * i + 1] = _mm_unpackhi_epi8(a[i], a[i + 2]);
-  for (int i = 0; i < 2; ++i) c[2 * i] = _mm_unpacklo_epi8(b[i], b[i + 2]), c[2 * i + 1] = _mm_unpackhi_epi8(b[i], b[i + 2]);
-  for (int i = 0; i < 2; ++i) {
-    _mm_storeu_si128((__m128i*)(to + 32 * i), _mm_unpacklo_epi8(c[2 * 0 + i], c[2 * 1 + i]));
-    _mm_storeu_si128((__m128i*)(to + 32 * i + 16), _mm_unpackhi_epi8(c[2 * 0 + i], c[2 * 1 + i]));
+// Byte r of to[m][j] = byte m of from[r][j], 8x4 words: each round moves a bit of r behind those of m, the last step one of j.
+static inline void turn_words(const Words4* from, Words4* to) {
+  __m256i a[8], b[8];
+  for (int r = 0; r < 8; ++r) a[r] = (__m256i)from[r];
+  exchange_bytes(a, b);
+  exchange_bytes(b, a);
+  exchange_bytes(a, b);
+  for (int i = 0; i < 4; ++i) {
+    to[2 * i] = (Words4)_mm256_unpacklo_epi64(b[i], b[i + 4]);
+    to[2 * i + 1] = (Words4)_mm256_unpackhi_epi64(b[i], b[i + 4]);
   }
 }
 
@@ -91,15 +97,19 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return load8(found);
 }
 
-// to[j][i] = from[i * stride + j] of 8x8 bytes.
-static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
-  uint8_t rows[64];
-  for (int i = 0; i < 8; ++i) vst1_u8(rows + 8 * i, vld1_u8(from + i * stride));
-  const uint8x16x4_t columns = vld4q_u8(rows);  // j and j + 4 in turn
-  vst1q_u8(to, vuzp1q_u8(columns.val[0], columns.val[1]));
-  vst1q_u8(to + 16, vuzp1q_u8(columns.val[2], columns.val[3]));
-  vst1q_u8(to + 32, vuzp2q_u8(columns.val[0], columns.val[1]));
-  vst1q_u8(to + 48, vuzp2q_u8(columns.val[2], columns.val[3]));
+// Byte r of to[m][j] = byte m of from[r][j], 8x4 words.
+static inline void turn_words(const Words4* from, Words4* to) {
+  for (int j = 0; j < 4; ++j) {
+    uint64_t rows[8];
+    for (int r = 0; r < 8; ++r) rows[r] = from[r][j];
+    const uint8x16x4_t columns = vld4q_u8((const uint8_t*)rows);  // columns m and m + 4 in turn
+    for (int i = 0; i < 4; i += 2) {
+      const uint64x2_t low = vreinterpretq_u64_u8(vuzp1q_u8(columns.val[i], columns.val[i + 1]));
+      const uint64x2_t high = vreinterpretq_u64_u8(vuzp2q_u8(columns.val[i], columns.val[i + 1]));
+      to[i][j] = vgetq_lane_u64(low, 0), to[i + 1][j] = vgetq_lane_u64(low, 1);
+      to[i + 4][j] = vgetq_lane_u64(high, 0), to[i + 5][j] = vgetq_lane_u64(high, 1);
+    }
+  }
 }
 
 #else
@@ -151,10 +161,13 @@ static inline Floats8 lookup8(const float* table, const uint8_t* codes) {
   return y;
 }
 
-// to[j][i] = from[i * stride + j] of 8x8 bytes.
-static inline void transpose_bytes(const uint8_t* from, int stride, uint8_t* to) {
-  for (int j = 0; j < 8; ++j)
-    for (int i = 0; i < 8; ++i) to[8 * j + i] = from[i * stride + j];
+// Byte r of to[m][j] = byte m of from[r][j], 8x4 words.
+static inline void turn_words(const Words4* from, Words4* to) {
+  for (int m = 0; m < 8; ++m)
+    for (int j = 0; j < 4; ++j) {
+      to[m][j] = 0;
+      for (int r = 0; r < 8; ++r) to[m][j] |= (from[r][j] >> 8 * m & 0xff) << 8 * r;
+    }
 }
 
 #endif
