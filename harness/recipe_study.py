@@ -51,15 +51,13 @@ class Entry:
 
     @classmethod
     def parse(cls, word: str) -> "Entry":
-        """Raises RecipeError and SchemeError."""
+        """A recipe with its own scheme is the recipe alone. Raises RecipeError and SchemeError."""
         from quantizers.recipes import find
 
         recipe, _, scheme = word.partition(":")
-        if recipe != FULL:
-            find(recipe)
-        if scheme:
-            Scheme.parse(scheme)
-        return cls(recipe, scheme)
+        own = FULL if recipe == FULL else find(recipe).scheme
+        asked = str(Scheme.parse(scheme)) if scheme else own
+        return cls(recipe, "" if asked == own else asked)
 
     def __str__(self) -> str:
         return f"{self.recipe}:{self.scheme}" if self.scheme else self.recipe
@@ -187,6 +185,7 @@ class _Source:
         return Made(artifact_of("model", folder / "model.gguf", {"entry": str(entry), "seed": seed}), **facts)
 
     def _make(self, entry: Entry, seed: int, folder: Path) -> None:
+        from quantizers.bits import stored_by_layer, total
         from quantizers.evaluate import score
         from quantizers.export import write_gguf
 
@@ -194,7 +193,8 @@ class _Source:
         quantized = self._quantized(entry, seed)
         took = time.monotonic() - started
         write_gguf(quantized, folder / "model.gguf")
-        facts = {"bits": quantized.bits_per_weight, "seconds": took, "host_perplexity": None}
+        bits = total(stored_by_layer(quantized).values()).per_weight
+        facts = {"bits": bits, "seconds": took, "host_perplexity": None}
         if seed == 0:
             checked = self.tokens[: self.asked.checked * self.asked.window]
             facts["host_perplexity"] = score(quantized, checked, self.asked.window).perplexity

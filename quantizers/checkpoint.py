@@ -23,6 +23,7 @@ class Checkpoint:
 
     def __init__(self, opened: LoadedModel) -> None:
         self.folder, self.model = opened.folder, opened.model
+        self._tied = bool(self.model.config.tie_word_embeddings)  # of the files: a recipe may untie the model
         self._files = _files(self.folder)
         self._names = {id(module): name for name, module in self.model.named_modules()}
         for name, parameter in self.model.named_parameters():
@@ -51,7 +52,7 @@ class Checkpoint:
 
     def _key(self, name: str) -> str:
         """The name in the files: older checkpoints leave out what the base model is called."""
-        if name == f"{OUTPUT}.weight" and self.model.config.tie_word_embeddings:
+        if name == f"{OUTPUT}.weight" and self._tied:
             name = f"{family_of(self.model).embedding}.weight"
         short = name.removeprefix(f"{self.model.base_model_prefix}.")
         key = next((key for key in (name, short) if key in self._files), None)

@@ -1,14 +1,14 @@
 """Partial: what is finished of a model that is quantized block by block, in a folder, so that a killed run can go on.
 
     partial = Partial(Path("model.gguf.partial"), made_from)
-    partial.keep(index, tensors, hidden)
-    partial.done, partial.hidden(), partial.tensors(index)
+    partial.keep_block(index, Part(tensors, fits, grids), hidden)
+    partial.done, partial.hidden(), partial.block(index)
 
 Files are whole or absent, and a block is written after the hidden states that follow it.
 """
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,28 @@ from torch import Tensor
 
 from quantizers.atomic import atomic
 from quantizers.errors import QuantizerError
+from quantizers.kv_codes import Fit
 from quantizers.linear import Inputs, QuantizedLinear, Side, Sparse, Stored
 from quantizers.primitives import Levels, QuantizedWeight
 from quantizers.scheme import Scheme
 
-STORED_TYPES: list[Any] = [Inputs, Levels, QuantizedLinear, QuantizedWeight, Scheme, Side, Sparse]
+BEFORE, BEHIND = "before", "behind"
+"""Names of what stands before and behind the transformer blocks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """Tensors of a transformer block, or of what stands outside, and what calibration found for its attention.
+
+    fits: of its keys and values. grids: by linear (attention.Attention).
+    """
+
+    tensors: Mapping[str, Stored]
+    fits: tuple[Fit, Fit] | None = None
+    grids: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+STORED_TYPES: list[Any] = [Fit, Inputs, Levels, Part, QuantizedLinear, QuantizedWeight, Scheme, Side, Sparse]
 """All that a file of ours may hold besides tensors and plain values; torch refuses anything else."""
 
 
@@ -43,50 +60,62 @@ class Partial:
     @property
     def done(self) -> int:
         """Blocks that are finished: the first so many."""
-        return next(index for index in range(len(list(self.folder.iterdir())) + 1) if not self._block(index).exists())
+        return next(i for i in range(len(list(self.folder.iterdir())) + 1) if not self._file(_block(i)).exists())
 
-    def keep(self, index: int, tensors: Mapping[str, Stored], hidden: Sequence[Tensor]) -> None:
+    def keep_block(self, index: int, block: Part, hidden: Sequence[Tensor]) -> None:
         """A finished block, and what flows into the next one."""
         _save(list(hidden), self._hidden(index + 1))
-        _save(dict(tensors), self._block(index))
+        _save(block, self._file(_block(index)))
         self._hidden(index).unlink(missing_ok=True)
+
+    def keep(self, name: str, tensors: Mapping[str, Stored]) -> None:
+        """What stands outside the blocks; name: BEFORE or BEHIND."""
+        _save(Part(tensors), self._file(name))
 
     def hidden(self) -> list[Tensor]:
         """Hidden states at the entry of block `done`, one a chunk of the calibration windows."""
         found: list[Tensor] = _load(self._hidden(self.done))
         return found
 
-    def tensors(self, index: int) -> Mapping[str, Stored]:
-        """Of a finished block; nothing is read from the file before it is looked at."""
-        found: Mapping[str, Stored] = _load(self._block(index))
+    def block(self, index: int) -> Part:
+        """A finished block; nothing is read from the file before it is looked at."""
+        return self.part(_block(index))
+
+    def part(self, name: str) -> Part:
+        found: Part = _load(self._file(name))
         return found
 
-    def remove(self) -> None:
-        shutil.rmtree(self.folder)
+    @property
+    def parts(self) -> list[str]:
+        """Names of all that is finished."""
+        return [BEFORE, *map(_block, range(self.done)), BEHIND]
 
-    def _block(self, index: int) -> Path:
-        return self.folder / f"block-{index}.pt"
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.pt"
 
     def _hidden(self, index: int) -> Path:
-        return self.folder / f"hidden-{index}.pt"
+        return self._file(f"hidden-{index}")
 
 
 class PartialTensors(Mapping[str, Stored]):
-    """Tensors of all blocks, and of what lies outside them, each read when it is asked for and not kept."""
+    """Tensors of a model that is finished, each read when it is asked for and not kept."""
 
-    def __init__(self, partial: Partial, outside: Mapping[str, Callable[[], Stored]]) -> None:
-        self.partial, self.outside = partial, outside
-        self.places = {name: index for index in range(partial.done) for name in partial.tensors(index)}
+    def __init__(self, partial: Partial) -> None:
+        self.partial = partial
+        self.places = {name: part for part in partial.parts for name in partial.part(part).tensors}
 
     def __getitem__(self, name: str) -> Stored:
-        return self.outside[name]() if name in self.outside else self.partial.tensors(self.places[name])[name]
+        return self.partial.part(self.places[name]).tensors[name]
 
     def __iter__(self) -> Iterator[str]:
-        yield from self.outside
-        yield from self.places
+        return iter(self.places)
 
     def __len__(self) -> int:
-        return len(self.outside) + len(self.places)
+        return len(self.places)
+
+
+def _block(index: int) -> str:
+    return f"block-{index}"
 
 
 def _save(value: Any, path: Path) -> None:

@@ -17,12 +17,12 @@ from quantizers.attention import ORDINARY, Attention, simulate_attention
 from quantizers.blocks import observe
 from quantizers.blocks.base import Block, Task, View, Work
 from quantizers.blocks.log2 import VALUES
-from quantizers.blocks.observe import Seen
+from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.errors import PlanError, RecipeError, nearest
 from quantizers.families import Family, family_of
 from quantizers.kv_cache import FP16_CACHE, Cache, attach
-from quantizers.linear import Stored, stored_bias, stored_bits, weight_count, weight_of
-from quantizers.models import LoadedModel, blocks, linears
+from quantizers.linear import Stored, stored_bias, weight_of
+from quantizers.models import LoadedModel, linears
 from quantizers.plan import OUTPUT, Plan
 from quantizers.pruning import simulate_pruning
 from quantizers.recipes import Recipe
@@ -86,12 +86,6 @@ class QuantizedModel:
                 steps[index] = grid if family.linears[inner] == "attn_v" else grid[2::3]
         return steps
 
-    @property
-    def bits_per_weight(self) -> float:
-        """All bits that the linears of the blocks take (codes, scales, outliers, indices) over their weights."""
-        layers = [self.tensors[name] for name in linears(self.source.model)]
-        return sum(map(stored_bits, layers)) / sum(map(weight_count, layers))
-
     def bias_of(self, layer: str) -> Tensor | None:
         """fp32 [N], or None when the linear adds nothing."""
         found = self.tensors.get(f"{layer}.bias")
@@ -113,20 +107,16 @@ def quantize(
     blocks that draw random numbers. Raises PlanError for layers that the model lacks. The loaded model is not modified.
     """
     work = prepare(loaded, recipe, plan, calibration, seed)
-    for block in recipe.blocks:
-        block.start(work)
-    check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
+    start(recipe, work)
     report = Report.of(work, progress or silent)
-    state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
+    state = begin(recipe, work)
     rounded: dict[str, Stored] = {}
-    for index, module in enumerate(blocks(work.model)):
+    for index, module in work.blocks():
         view = View(work, index, module, state)
         rounded |= quantize_block(recipe, view, report)
         state = observe.run(module, state)
     report.finish()
-    if not work.plan.scheme_of(OUTPUT).is_float:
-        rounded[OUTPUT] = primitives.quantize(work.model.lm_head.weight, work.plan.scheme_of(OUTPUT))
-    _check_attention(work)
+    rounded |= end(recipe, work)
     tensors = {**unrounded(work.model, set(rounded)), **rounded}
     return QuantizedModel(tensors, work.plan, recipe, loaded, work.cache, work.attention)
 
@@ -148,14 +138,38 @@ def transformed(loaded: LoadedModel, recipe: Recipe, calibration: Tensor | None)
     """The model as a recipe makes it before rounding, all of whose linears are to be quantized."""
     eight = Scheme(8, 8)
     work = prepare(loaded, recipe, Plan(eight, dict.fromkeys(linears(loaded.model), eight)), calibration)
-    for step in recipe.blocks:
-        step.start(work)
-    state = observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
-    for index, module in enumerate(blocks(work.model)):
+    start(recipe, work)
+    state = begin(recipe, work)
+    for index, module in work.blocks():
         for step in recipe.blocks:
             step.enter(View(work, index, module, state))
         state = observe.run(module, state)
+    for step in recipe.blocks:
+        step.output(work)
     return work
+
+
+def start(recipe: Recipe, work: Work) -> None:
+    """What a recipe does before anything is changed; raises PlanError for a plan of another model."""
+    for block in recipe.blocks:
+        block.start(work)
+    check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
+
+
+def begin(recipe: Recipe, work: Work) -> list[BlockInput]:
+    """Changes what stands before the blocks, which is in memory; what then flows into the first, if a recipe asks."""
+    for block in recipe.blocks:
+        block.embedding(work)
+    return observe.entry(work.model, work.windows) if "calibration" in recipe.needs else []
+
+
+def end(recipe: Recipe, work: Work) -> dict[str, Stored]:
+    """Changes what stands behind the blocks, likewise; the output, if the plan rounds it."""
+    for block in recipe.blocks:
+        block.output(work)
+    _check_attention(work)
+    scheme = work.plan.scheme_of(OUTPUT)
+    return {} if scheme.is_float else {OUTPUT: primitives.quantize(work.model.lm_head.weight, scheme)}
 
 
 def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -> dict[str, Stored]:
@@ -266,9 +280,9 @@ def _tensor(stored: Stored) -> Tensor:
 
 def unrounded(module: Any, rounded: set[str], prefix: str = "") -> dict[str, Tensor]:
     """Matrices as fp16, norms and biases as fp32, by prefix and name; a tied output is not listed twice."""
-    rest = {prefix + name.removesuffix(".weight"): tensor.detach() for name, tensor in module.named_parameters()}
+    rest = {(prefix + name).removesuffix(".weight"): tensor.detach() for name, tensor in module.named_parameters()}
     return {
-        name: (tensor.half() if tensor.ndim > 1 else tensor.float()).clone()
+        name: tensor.to(torch.float16 if tensor.ndim > 1 else torch.float32, copy=True)
         for name, tensor in rest.items()
         if name not in rounded
     }

@@ -1,6 +1,7 @@
-"""Recipe cards: what a recipe does, found by quantizing a small random model with it and looking at what comes out.
+"""Recipe trial: what a recipe asks of the runtime, found by quantizing a small random model and looking at the result.
 
-card_of(RECIPES["gptq"])        RecipeCard(name="gptq", scheme="w4a8g128", ..., ...)
+card_of(RECIPES["gptq"])                RecipeCard(name="gptq", scheme="w4a8g128", ..., ...)
+python -m quantizers.recipe_trial       tries all recipes and writes recipe_cards.json
 """
 
 import tempfile
@@ -15,10 +16,12 @@ from quantizers.export import verify_roundtrip, write_gguf
 from quantizers.forms import forms_of
 from quantizers.models import LoadedModel
 from quantizers.quantized_model import QuantizedModel, quantize
-from quantizers.recipe_card import RecipeCard
-from quantizers.recipes import Recipe
+from quantizers.recipe_card import CARDS, RecipeCard, cards_json
+from quantizers.recipes import RECIPES, Recipe
 
 WINDOWS, WINDOW, VOCABULARY = 4, 32, 64
+SPIKE, LOUD = 64.0, 8.0
+"""Channels of trained models differ: without that no recipe would find a linear or a group to treat otherwise."""
 
 
 def card_of(recipe: Recipe) -> RecipeCard:
@@ -27,12 +30,13 @@ def card_of(recipe: Recipe) -> RecipeCard:
         name=recipe.name,
         scheme=recipe.scheme,
         targets={target.match: target.scheme for target in recipe.targets},
+        bits=tuple(sorted(recipe.bits)),
         needs=tuple(sorted(recipe.needs)),
+        streams=recipe.streams,
         runtime=runtime,
         obstacle=obstacle,
         source=recipe.source,
         blocks=recipe.params,
-        yaml=recipe.to_yaml(),
     )
 
 
@@ -68,4 +72,11 @@ def _small_model() -> tuple[LoadedModel, Tensor]:
         torch.manual_seed(0)
         model = LlamaForCausalLM(config).eval().requires_grad_(False)
         tokens = torch.randint(VOCABULARY, (WINDOWS, WINDOW))
+    first = model.model.layers[0]
+    first.post_attention_layernorm.weight[0] = SPIKE
+    first.mlp.up_proj.weight[: config.intermediate_size // 2] *= LOUD
     return LoadedModel(model, None, Path(), "small", "0" * 64), tokens
+
+
+if __name__ == "__main__":
+    CARDS.write_bytes(cards_json([card_of(recipe) for recipe in RECIPES.values()]))

@@ -127,8 +127,21 @@ class Recipe(BaseModel):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What its blocks need: of `calibration`, `moments`, `gradients`."""
+        """What its blocks need: of `calibration`, `moments`, `gradients`, `model`."""
         return frozenset().union(*(block.needs for block in self.blocks))
+
+    @property
+    def bits(self) -> frozenset[int]:
+        """Bits that codes of its weights may have; 16 for linears that stay fp16."""
+        found = frozenset({Scheme.parse(self.scheme).weight_bits})
+        for block in self.blocks:
+            found = block.widths(found)
+        return found | {Scheme.parse(target.scheme).weight_bits for target in self.targets}
+
+    @property
+    def streams(self) -> bool:
+        """Whether a model need not fit into memory (quantizers/stream.py)."""
+        return "model" not in self.needs
 
     @property
     def metric(self) -> str | None:
@@ -227,7 +240,12 @@ RECIPES = {
             targets=(Target(match="*.ffn_down", scheme="w8a8"),),
         ),
         _recipe("quantease", "Behdin et al. 2023, arXiv:2309.01885", QuantEase(), scheme="w3a8g128"),
-        _recipe("quantease-outliers", "the same with a sparse part", QuantEase(outliers=0.01), scheme="w3a8g128"),
+        _recipe(
+            "quantease-outliers",
+            "Behdin et al. 2023, arXiv:2309.01885: with a sparse part",
+            QuantEase(outliers=0.01),
+            scheme="w3a8g128",
+        ),
         _recipe(
             "rsq",
             "Sung et al. 2025, arXiv:2503.01820",

@@ -13,35 +13,38 @@ with three more for the widest while it is rounded. Blocks that look at the whol
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from quantizers import primitives
 from quantizers.blocks import observe
-from quantizers.blocks.base import Block, View, Work
+from quantizers.blocks.base import View, Work
 from quantizers.blocks.observe import BlockInput
 from quantizers.checkpoint import Checkpoint
 from quantizers.errors import RecipeError
 from quantizers.linear import Stored
 from quantizers.models import LoadedModel, blocks, linears
-from quantizers.partial import Partial, PartialTensors
+from quantizers.partial import BEFORE, BEHIND, Part, Partial, PartialTensors
 from quantizers.plan import OUTPUT, Plan
 from quantizers.quantized_model import (
     Progress,
     QuantizedModel,
     Report,
-    check_plan,
+    begin,
+    end,
     prepare,
     quantize_block,
     silent,
+    start,
     unrounded,
 )
 from quantizers.recipes import Recipe
+
+FOLDER_VERSION = 2
+"""Of what a folder of an unfinished quantization holds. 2: caches, attention, and what stands outside the blocks."""
 
 
 @torch.no_grad()
@@ -60,70 +63,75 @@ def stream(
     """
     check_streams(recipe)
     work = prepare(opened, recipe, plan, calibration, seed)
-    check_plan(work.plan, {**linears(work.model), OUTPUT: work.model.lm_head})
-    checkpoint = Checkpoint(replace(opened, model=work.model))
-    finished = Partial(folder, _made_from(opened, work, recipe))
-    _quantize_blocks(work, recipe, checkpoint, finished, progress or silent)
-    return QuantizedModel(
-        PartialTensors(finished, _outside(work, checkpoint)), work.plan, recipe, opened, work.cache, work.attention
-    )
+    work.resident = Checkpoint(replace(opened, model=work.model)).resident
+    made_from = _made_from(opened, work, recipe)
+    start(recipe, work)
+    finished = Partial(folder, made_from)
+    _restore(work, finished)
+    _quantize_blocks(work, recipe, finished, progress or silent)
+    _keep_behind(work, recipe, finished)
+    return QuantizedModel(PartialTensors(finished), work.plan, recipe, opened, work.cache, work.attention)
 
 
 def check_streams(recipe: Recipe) -> None:
     """Raises RecipeError with the block that looks at more than one transformer block."""
     for block in recipe.blocks:
-        if "gradients" in block.needs or type(block).start is not Block.start:
+        if "model" in block.needs:
             raise RecipeError(
                 f"recipe {recipe.name}: {type(block).__name__} looks at the whole model before the first block, so the "
                 "model must be in memory; use another recipe, or do not stream"
             )
 
 
-def _quantize_blocks(work: Work, recipe: Recipe, checkpoint: Checkpoint, finished: Partial, progress: Progress) -> None:
+def _quantize_blocks(work: Work, recipe: Recipe, finished: Partial, progress: Progress) -> None:
     report, done = Report.of(work, progress), finished.done
     report.done = sum(not work.plan.scheme_of(name).is_float for name in _linears_before(work, done))
-    state = _state(work, recipe, checkpoint, finished)
-    for index, module in list(enumerate(blocks(work.model)))[done:]:
-        with checkpoint.resident(module):
-            rounded = quantize_block(recipe, View(work, index, module, state), report)
-            state = observe.run(module, state)
-            rest = unrounded(module, set(rounded), f"{work.family.blocks}.{index}.")
-            finished.keep(index, {**rest, **rounded}, [one.hidden for one in state])
+    state = _begin(work, recipe, finished)
+    for index, module in work.blocks(done):
+        rounded = quantize_block(recipe, View(work, index, module, state), report)
+        state = observe.run(module, state)
+        rest = unrounded(module, set(rounded), f"{work.family.blocks}.{index}.")
+        finished.keep_block(index, _part(work, index, {**rest, **rounded}), [one.hidden for one in state])
     report.finish()
 
 
-def _state(work: Work, recipe: Recipe, checkpoint: Checkpoint, finished: Partial) -> list[BlockInput]:
-    """What flows into the first block that is not finished."""
-    if "calibration" not in recipe.needs or finished.done == len(blocks(work.model)):
-        return []
-    with checkpoint.resident(*_before(work)):
-        state = observe.entry(work.model, work.windows)
-    if finished.done == 0:
+def _begin(work: Work, recipe: Recipe, finished: Partial) -> list[BlockInput]:
+    """What flows into the first block that is not finished; what stands before the blocks is kept."""
+    with work.resident(*work.before.values()):
+        state = begin(recipe, work)
+        finished.keep(BEFORE, _unrounded(work.before))
+    if finished.done in (0, len(blocks(work.model))):
         return state
     return [BlockInput(hidden, one.arguments) for hidden, one in zip(finished.hidden(), state, strict=True)]
 
 
-def _before(work: Work) -> Iterator[nn.Module]:
-    """Modules with parameters of their own that stand before the first block."""
-    for name, module in work.model.named_modules():
-        within = name.startswith(f"{work.family.blocks}.") or name in (work.family.final_norm, OUTPUT)
-        if not within and any(True for _ in module.parameters(recurse=False)):
-            yield module
+def _keep_behind(work: Work, recipe: Recipe, finished: Partial) -> None:
+    """A tied output is the embedding, unless the plan rounds it."""
+    kept = dict(work.behind)
+    if work.config.tie_word_embeddings and work.plan.scheme_of(OUTPUT).is_float:
+        del kept[OUTPUT]
+    with work.resident(*kept.values()):
+        rounded = end(recipe, work)
+        finished.keep(BEHIND, {**_unrounded({name: kept[name] for name in kept if name not in rounded}), **rounded})
 
 
-def _outside(work: Work, checkpoint: Checkpoint) -> dict[str, Callable[[], Stored]]:
-    """Embedding, norms and output, each read when it is asked for."""
+def _part(work: Work, index: int, tensors: Mapping[str, Stored]) -> Part:
+    """A block with what it has added to the work."""
+    grids = {name: grid for name, grid in work.attention.grids.items() if work.family.split(name)[0] == index}
+    return Part(tensors, work.cache.layers[index] if work.cache.layers else None, grids)
 
-    def read(name: str) -> Stored:
-        tensor = checkpoint.read(name)
-        return tensor.half() if tensor.ndim > 1 else tensor
 
-    def output() -> Stored:
-        return primitives.quantize(checkpoint.read(f"{OUTPUT}.weight"), work.plan.scheme_of(OUTPUT))
+def _restore(work: Work, finished: Partial) -> None:
+    """What the finished blocks have added to the work."""
+    for part in map(finished.block, range(finished.done)):
+        if part.fits is not None:
+            work.cache = replace(work.cache, layers=(*work.cache.layers, part.fits))
+        if part.grids:
+            work.attention = replace(work.attention, grids={**work.attention.grids, **part.grids})
 
-    names = [name for name, _ in work.model.named_parameters() if not name.startswith(f"{work.family.blocks}.")]
-    found: dict[str, Callable[[], Stored]] = {name.removesuffix(".weight"): partial(read, name) for name in names}
-    return found if work.plan.scheme_of(OUTPUT).is_float else {**found, OUTPUT: output}
+
+def _unrounded(modules: Mapping[str, nn.Module]) -> dict[str, Stored]:
+    return {name: kept for key, module in modules.items() for name, kept in unrounded(module, set(), f"{key}.").items()}
 
 
 def _linears_before(work: Work, index: int) -> list[str]:
@@ -133,5 +141,5 @@ def _linears_before(work: Work, index: int) -> list[str]:
 def _made_from(opened: LoadedModel, work: Work, recipe: Recipe) -> str:
     """Equal for quantizations that give equal blocks."""
     text = b"" if work.calibration is None else work.calibration.numpy().tobytes()
-    parts = [opened.sha256, recipe.to_yaml(), work.plan.to_json(), hashlib.sha256(text).hexdigest(), work.seed]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+    given = [opened.sha256, recipe.to_yaml(), work.plan.to_json(), hashlib.sha256(text).hexdigest(), work.seed]
+    return hashlib.sha256(json.dumps([FOLDER_VERSION, *given]).encode()).hexdigest()

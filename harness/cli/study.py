@@ -1,5 +1,6 @@
 """`bench study`: what recipes do to the shipped model and to its twin with outlier channels, on a device."""
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
     from harness.recipe_claims import Held
     from harness.recipe_study import Row
 
-COLUMNS = ("recipe", ">bits", ">perplexity", ">± seeds", ">KL", ">host", ">quantize s", ">prefill t/s", ">decode t/s")
+COLUMNS = ("recipe", ">bits", ">ppl", ">± seeds", ">KL", ">host %", ">quant. s", ">prefill t/s", ">decode t/s")
+"""So short that a row is a line of 100 characters; headings break at spaces."""
 CLAIMS = ("claim", ">ratio", ">seeds from", ">to", ">bits", ">of", "holds")
 
 
@@ -43,14 +45,13 @@ def study(
     from harness.recipe_study import study as run_study
     from quantizers.recipes import RECIPES
 
-    words = recipe or list(dict.fromkeys(["fp16", *RECIPES, *entries_of(claims)]))
-    entries = [Entry.parse(word) for word in words]
+    entries = list(dict.fromkeys(map(Entry.parse, recipe or ["fp16", *RECIPES, *entries_of(claims)])))
     asked = Study(seeds=seeds, windows=windows, launches=launches)
     chosen = load_lab(inventory).pick(device)
     if dry_run:
         count = len(entries) * seeds * len(asked.models)
         emit(
-            {"device": chosen.name, "entries": words, "files": count},
+            {"device": chosen.name, "entries": list(map(str, entries)), "files": count},
             json,
             f"would quantize {count} files and score them on {chosen.name}: about {count * 25 // 60 + 1} min",
         )
@@ -78,23 +79,29 @@ def _cells(rows: Sequence["Row"], model: str) -> list[list[str]]:
         [
             row.entry,
             f"{row.bits:.2f}",
-            f"{row.mean_perplexity:.2f}",
-            f"{(max(row.perplexity) - min(row.perplexity)) / 2:.2f}",
+            brief(row.mean_perplexity),
+            brief((max(row.perplexity) - min(row.perplexity)) / 2),
             f"{sum(row.kl) / len(row.kl):.4f}",
-            f"{row.host:+.1e}",
+            f"{100 * row.host:+z.2f}",
             number(row.seconds, 2),
-            number(row.prefill_tps, 3),
-            number(row.decode_tps, 3),
+            *(number(float(f"{speed:.3g}"), 3) for speed in (row.prefill_tps, row.decode_tps)),
         ]
         for row in rows
         if row.model == model
     ]
 
 
+def brief(value: float, decimals: int = 2) -> str:
+    """`44.54`; 123456.78 as `123457`, and 7.2e16 as `7e16`: perplexities beyond thousands only say that all is lost."""
+    if value < 1e4 or not math.isfinite(value):
+        return f"{value:.{decimals}f}"
+    return f"{value:.0f}" if value < 1e6 else f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+
+
 def _claim_cells(one: "Held") -> list[str]:
     return [
         str(one.claim),
-        *(f"{value:.4f}" for value in (one.ratio, one.low, one.high)),
+        *(brief(value, 4) for value in (one.ratio, one.low, one.high)),
         *(f"{bits:.2f}" for bits in one.bits),
         "yes" if one.holds else "NO",
     ]

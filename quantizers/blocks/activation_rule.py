@@ -23,7 +23,7 @@ class ActivationRule(Block):
     block: Literal["activation-rule"] = "activation-rule"
     times: Annotated[float, Field(gt=0)] = 1.5
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "model"})
 
     def start(self, work: Work) -> None:
         if not work.unplanned:

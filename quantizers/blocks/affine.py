@@ -1,4 +1,4 @@
-"""Affine: asymmetric weights, value = v(code) * scale + offset, one fp16 scale and offset a group.
+"""Affine: asymmetric weights, value = v(code) * scale + offset, one fp16 scale and offset a group; zero is a code.
 
 affine = nearest(weight, Scheme.parse("w4a8g128")) ; affine.stored(task.inputs)
 
@@ -57,31 +57,28 @@ def allows(scheme: Scheme) -> bool:
     return scheme.weight_bits > 1 and not scheme.ternary
 
 
-def ranges(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
-    """Scales and offsets, fp16 [N, groups], whose first and last codes are the smallest and largest of a group."""
-    parts = grouped(weight, scheme)
-    low, high = parts.nan_to_num(torch.inf).amin(2), parts.nan_to_num(-torch.inf).amax(2)
-    scales = ((high - low) / (2**scheme.weight_bits - 1)).half()
-    return scales, (low + zero_code(scheme) * scales.float()).half()
-
-
-def ranges_with_zero(weight: Tensor, scheme: Scheme, ratio: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
+def ranges(weight: Tensor, scheme: Scheme, ratio: Tensor | float = 1.0) -> tuple[Tensor, Tensor]:
     """Scales and offsets, fp16 [N, groups], of which one code is exactly zero: integer zero points, as in AWQ's files.
 
     Outlier inputs have small weights, which must not become half a scale. The range is that of a group and zero, times
-    the ratio. Scales have so few bits, rounded up, that the offset (a multiple of the scale) is exact in fp16.
+    the ratio.
     """
     parts, most = grouped(weight, scheme).nan_to_num(0), 2**scheme.weight_bits - 1
     low, high = parts.amin(2).clamp(max=0) * ratio, parts.amax(2).clamp(min=0) * ratio
-    mantissa, exponent = torch.frexp((high - low) / most)
-    kept = FP16_BITS + 1 - scheme.weight_bits
-    scales = torch.ldexp((mantissa * 2**kept).ceil(), exponent - kept)
+    scales = few_bits((high - low) / most, scheme)
     zeros = (-low / torch.where(scales == 0, 1.0, scales)).round().clamp(0, most)
     return scales.half(), ((zero_code(scheme) - zeros) * scales).half()
 
 
+def few_bits(scales: Tensor, scheme: Scheme) -> Tensor:
+    """Scales, fp32, rounded up to so few bits that their multiples by whole numbers of codes are exact in fp16."""
+    mantissa, exponent = torch.frexp(scales)
+    kept = FP16_BITS + 1 - scheme.weight_bits
+    return torch.ldexp((mantissa * 2**kept).ceil(), exponent - kept)
+
+
 def nearest(weight: Tensor, scheme: Scheme) -> Affine:
-    """Round to nearest between the smallest and the largest weight of each group; schemes of 2 bits or more."""
+    """Round to nearest between the smallest and the largest weight of each group; schemes of `allows`."""
     return encoded(weight, *ranges(weight, scheme), scheme)
 
 
@@ -90,25 +87,3 @@ def encoded(weight: Tensor, scales: Tensor, offsets: Tensor, scheme: Scheme) -> 
     columns = weight.shape[1]
     shifted = weight.float() - spread(offsets, scheme, columns)
     return Affine(QuantizedWeight(scheme, to_codes(shifted, spread(scales, scheme, columns), scheme), scales), offsets)
-
-
-class Asymmetric:
-    """The grid of affine codes for `sweep`; scales and offsets of a group are taken when it is reached."""
-
-    def __init__(self, weight: Tensor, scheme: Scheme) -> None:
-        self.scheme, self.group = scheme, scheme.group
-        self.width = group_columns(scheme, weight.shape[1])
-        self.scales, self.offsets = ranges(weight, scheme)
-
-    def refresh(self, start: int, weight: Tensor) -> None:
-        scales, offsets = ranges(weight, self.scheme)
-        self.scales[:, start // self.width], self.offsets[:, start // self.width] = scales[:, 0], offsets[:, 0]
-
-    def round(self, column: int, now: Tensor) -> tuple[Tensor, Tensor]:
-        scale = self.scales[:, column // self.width].double()
-        offset = self.offsets[:, column // self.width].double()
-        codes = to_codes(now - offset, scale, self.scheme)
-        return codes, values(codes.double(), self.scheme) * scale + offset
-
-    def quantized(self, codes: Tensor) -> Affine:
-        return Affine(QuantizedWeight(self.scheme, codes, self.scales), self.offsets)

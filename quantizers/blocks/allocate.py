@@ -5,14 +5,14 @@ harness: `bench --recipe ohq` measures every product, solves with the same metri
 """
 
 from itertools import pairwise
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 import numpy as np
 from pydantic import Field
 
 from quantizers.blocks.base import Block, SchemeWord, Work
 from quantizers.integer_programme import between, least_error
-from quantizers.metrics import METRICS, MetricName
+from quantizers.metrics import METRICS, MetricName, needs_of
 from quantizers.models import linears
 from quantizers.scheme import Scheme
 
@@ -29,7 +29,12 @@ class Allocate(Block):
     candidates: tuple[SchemeWord, ...] = ("w2a8g128", "w3a8g128", "w4a8g128", "w5a8g128", "w6a8g128", "w8a8")
     budget: Annotated[float, Field(ge=0, le=1)] = 0.5
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]  # some metrics look at one transformer block at a time
+        return frozenset({"calibration"}) | needs_of(self.metric)
+
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(Scheme.parse(word).weight_bits for word in self.candidates)
 
     def start(self, work: Work) -> None:
         free = work.unplanned

@@ -1,12 +1,14 @@
 """What the blocks of a recipe are, and what they work on.
 
-A block takes part where it has something to do: before the first transformer block (`start`), at the entry of each one
-(`enter`), at every linear (`linear`, and `rounded` once it has codes), and when a transformer block is done (`leave`).
-Transformer blocks are processed in order, each seeing what the quantized ones before it give, so that nothing but one
-of them need be in memory.
+A block takes part where it has something to do: before anything is changed (`start`), at what stands before the first
+transformer block and behind the last (`embedding`, `output`), at the entry of each transformer block (`enter`), at
+every linear (`linear`, and `rounded` once it has codes), and when a transformer block is done (`leave`). Transformer
+blocks are processed in order, each seeing what the quantized ones before it give, so that nothing but one of them need
+be in memory (quantizers/stream.py).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Annotated, Any, ClassVar
@@ -15,12 +17,14 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from quantizers.attention import ORDINARY, Attention
+from quantizers.blocks import observe
 from quantizers.blocks.observe import BlockInput, Seen
 from quantizers.families import Family
 from quantizers.kv_cache import FP16_CACHE, Cache
-from quantizers.linear import PLAIN, Inputs, Stored, hadamard_transform
-from quantizers.models import linears
-from quantizers.plan import Plan
+from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Stored, hadamard_transform, simplest
+from quantizers.models import blocks, linears
+from quantizers.plan import OUTPUT, Plan
+from quantizers.primitives import QuantizedWeight
 from quantizers.scheme import Scheme
 
 
@@ -38,16 +42,29 @@ class Block(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     needs: ClassVar[frozenset[str]] = frozenset()
-    """Of `calibration` (token windows), `moments` (E[x x^T] of linears' inputs), `gradients` (of the loss)."""
+    """Of `calibration` (token windows), `moments` (E[x x^T] of linears' inputs), `gradients` (of the loss), `model`.
+
+    `model`: all of it in memory, since `start` or a gradient goes through more than one transformer block at a time.
+    """
 
     writes_text: ClassVar[bool] = False
     """Whether `start` sets the calibration, so that none need be given."""
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        """Bits that codes of weights may have when it is done, where they could have `given` before."""
+        return given
+
     def start(self, work: "Work") -> None:
-        """Before the first transformer block: change the plan, or what lies outside the blocks."""
+        """Before anything is changed: the plan, the cache, what attention does. What it reads is made resident."""
+
+    def embedding(self, work: "Work") -> None:
+        """Change what stands before the first transformer block (`work.before`), which is in memory."""
+
+    def output(self, work: "Work") -> None:
+        """Change what stands behind the last (`work.behind`), likewise; a tied output is not there."""
 
     def enter(self, view: "View") -> None:
-        """Change the weights of a transformer block such that its function stays, up to what `start` did."""
+        """Change the weights of a transformer block such that its function stays, up to what `embedding` did."""
 
     def linear(self, task: "Task") -> None:
         """Prepare the inputs of a linear, round it, or correct what rounding did."""
@@ -65,7 +82,8 @@ class Work:
 
     model: a transformers model, float32, the work's own. plan: which scheme every linear gets. calibration: int64 token
     windows [B, T]. cache: how the device will keep keys and values. salient_rows: int64 rows of
-    linears that a block has chosen for more bits than the plan says.
+    linears that a block has chosen for more bits than the plan says. resident: while resident(*modules) is open, their
+    parameters are in memory; of a model that is in memory it does nothing.
     """
 
     model: Any
@@ -76,6 +94,7 @@ class Work:
     attention: Attention = ORDINARY
     cache: Cache = FP16_CACHE
     salient_rows: Mapping[str, Tensor] = field(default_factory=dict)
+    resident: Callable[..., AbstractContextManager[None]] = lambda *_modules: nullcontext()
 
     @property
     def config(self) -> Any:
@@ -87,6 +106,39 @@ class Work:
         from quantizers.blocks.gradients import weight_gradients
 
         return weight_gradients(self.model, self.windows)
+
+    @property
+    def before(self) -> dict[str, nn.Module]:
+        """Modules with parameters of their own that stand before the first transformer block."""
+        within = (f"{self.family.blocks}.", *self.behind)
+        return {
+            name: module
+            for name, module in self.model.named_modules()
+            if not name.startswith(within) and any(True for _ in module.parameters(recurse=False))
+        }
+
+    @property
+    def behind(self) -> dict[str, nn.Module]:
+        """The last norm and the output."""
+        return {name: self.model.get_submodule(name) for name in (self.family.final_norm, OUTPUT)}
+
+    def entry(self) -> list[BlockInput]:
+        """What flows into the first transformer block, as the model is now."""
+        with self.resident(*self.before.values()):
+            return observe.entry(self.model, self.windows)
+
+    def blocks(self, first: int = 0) -> Iterator[tuple[int, nn.Module]]:
+        """Transformer blocks in order with their numbers, each in memory until the next is asked for."""
+        for index, module in enumerate(blocks(self.model)):
+            if index >= first:
+                with self.resident(module):
+                    yield index, module
+
+    def linears(self) -> Iterator[tuple[str, nn.Linear]]:
+        """Linears of the blocks in the order of computation, likewise."""
+        for name, layer in linears(self.model).items():
+            with self.resident(layer):
+                yield name, layer
 
     @property
     def unplanned(self) -> list[str]:
@@ -164,6 +216,10 @@ class Task:
     def gradient(self) -> Tensor:
         """dL/dW, in the columns of `weight`."""
         return self.inputs.row(self.work.gradients[self.name])
+
+    def keep(self, weight: QuantizedWeight) -> None:
+        """A rounded weight is all that is stored, but for what happens to the inputs."""
+        self.stored = simplest(QuantizedLinear((weight,), self.inputs))
 
     def rotate(self, size: int) -> None:
         """Every `size` neighbours of the inputs from now on, with the weight and with what was seen."""

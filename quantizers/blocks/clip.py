@@ -10,7 +10,6 @@ from torch import Tensor
 from quantizers.blocks import affine
 from quantizers.blocks.affine import Affine
 from quantizers.blocks.base import Block, Task
-from quantizers.blocks.round import plain
 from quantizers.blocks.search import some
 from quantizers.primitives import QuantizedWeight, dequantize, group_columns, group_scales, spread, to_codes
 from quantizers.scheme import Scheme
@@ -38,7 +37,7 @@ class Clip(Block):
         if self.asymmetric and affine.allows(task.scheme):
             task.stored = clipped_affine(task.weight, task.scheme, rows, ratios).stored(task.inputs)
         else:
-            task.stored = plain(clipped(task.weight, task.scheme, rows, ratios), task.inputs)
+            task.keep(clipped(task.weight, task.scheme, rows, ratios))
 
 
 def shrinking(least: float, steps: int) -> Iterator[float]:
@@ -61,7 +60,7 @@ def clipped_affine(weight: Tensor, scheme: Scheme, rows: Tensor, ratios: Iterabl
     """The same with integer zero points: both ends of a group's range are multiplied."""
 
     def encoded(ratio: Tensor) -> Affine:
-        return affine.encoded(weight, *affine.ranges_with_zero(weight, scheme, ratio), scheme)
+        return affine.encoded(weight, *affine.ranges(weight, scheme, ratio), scheme)
 
     return encoded(best_ratios(weight, scheme, rows, ratios, lambda ratio: encoded(ratio).values()))
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
-from quantizers.blocks.round import Gptq, plain
+from quantizers.blocks.round import Gptq
 from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.primitives import QuantizedWeight, group_columns, group_scales
 from quantizers.scheme import Scheme
@@ -32,7 +32,7 @@ class DintGptq(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments"})
 
     def linear(self, task: Task) -> None:
-        task.stored = plain(self.round(task.weight, task.scheme, task.moments), task.inputs)
+        task.keep(self.round(task.weight, task.scheme, task.moments))
 
     def round(self, weight: Tensor, scheme: Scheme, moments: Tensor) -> QuantizedWeight:
         if scheme.weight_bits != 4:

@@ -9,7 +9,6 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Work
-from quantizers.models import linears
 from quantizers.plan import Plan
 from quantizers.primitives import grouped
 from quantizers.scheme import GROUP_STEP, Scheme
@@ -29,7 +28,7 @@ class FineQuant(Block):
 
     def start(self, work: Work) -> None:
         layers = dict(work.plan.layers)
-        for name, layer in linears(work.model).items():
+        for name, layer in work.linears():
             scheme = work.plan.scheme_of(name)
             if not scheme.is_float and not scheme.activation_groups:
                 layers[name] = self.refined(layer.weight, scheme)

@@ -17,16 +17,17 @@ class Gwq(Block):
     block: Literal["gwq"] = "gwq"
     share: Annotated[float, Field(gt=0, lt=1)] = 0.01
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "gradients"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "gradients", "model"})
 
     def linear(self, task: Task) -> None:
-        kept = largest(task.gradient.abs(), self.share)
+        kept = largest(task.gradient, int(self.share * task.weight.numel()))
         codes = quantize(torch.where(kept, 0.0, task.weight), task.scheme)
         rest = torch.where(kept, task.weight - dequantize(codes), 0.0)
         task.stored = QuantizedLinear((codes,), task.inputs, sparse=Sparse.of(rest))
 
 
-def largest(values: Tensor, share: float) -> Tensor:
-    """bool, of the same shape: at most that share of the entries, those above all others."""
-    least = values.flatten().kthvalue(values.numel() - int(values.numel() * share)).values
-    return values > least
+def largest(values: Tensor, count: int) -> Tensor:
+    """bool, of the same shape: `count` entries, those of largest magnitude."""
+    kept = torch.zeros(values.numel(), dtype=torch.bool)
+    kept[values.abs().flatten().topk(count).indices] = True
+    return kept.view(values.shape)

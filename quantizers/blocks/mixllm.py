@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Task, Work
-from quantizers.blocks.round import Gptq, plain
+from quantizers.blocks.round import Gptq
 from quantizers.linear import QuantizedLinear
 from quantizers.metrics.base import rounded
 from quantizers.metrics.gradients import row_salience
@@ -30,7 +30,10 @@ class MixLlm(Block):
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     damp: Annotated[float, Field(gt=0)] = 0.01
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients"})
+    needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments", "gradients", "model"})
+
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return given | {max(self.bits, *given)}
 
     def start(self, work: Work) -> None:
         layers, schemes = linears(work.model), {name: work.plan.scheme_of(name) for name in linears(work.model)}
@@ -48,7 +51,7 @@ class MixLlm(Block):
         gptq, more = Gptq(damp=self.damp), replace(task.scheme, weight_bits=max(self.bits, task.scheme.weight_bits))
         parts = [(rows, scheme) for rows, scheme in ((salient, more), (rest, task.scheme)) if len(rows)]
         if len(parts) == 1:
-            task.stored = plain(gptq.round(task.weight, parts[0][1], task.moments), task.inputs)
+            task.keep(gptq.round(task.weight, parts[0][1], task.moments))
             return
         pieces = tuple(gptq.round(task.weight[rows], scheme, task.moments) for rows, scheme in parts)
         task.stored = QuantizedLinear(pieces, task.inputs, rows=torch.cat([salient, rest]))

@@ -8,7 +8,8 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
-from quantizers.blocks.round import Gptq, plain
+from quantizers.blocks.gwq import largest
+from quantizers.blocks.round import Gptq
 from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Sparse
 from quantizers.primitives import QuantizedWeight, dequantize, spread, to_codes, values
 from quantizers.scheme import Scheme
@@ -38,7 +39,7 @@ class QuantEase(Block):
         if self.outliers:
             task.stored = self.beside_outliers(task.weight, task.scheme, task.moments, task.inputs)
         else:
-            task.stored = plain(self.round(task.weight, task.scheme, task.moments), task.inputs)
+            task.keep(self.round(task.weight, task.scheme, task.moments))
 
     def round(self, weight: Tensor, scheme: Scheme, moments: Tensor) -> QuantizedWeight:
         """Codes for a weight [N, K]; moments is E[x x^T] [K, K] of the layer's inputs."""
@@ -52,11 +53,11 @@ class QuantEase(Block):
     ) -> QuantizedLinear:
         """The same with a sparse part."""
         count = int(self.outliers * weight.numel())
-        sparse = largest(weight, count)
+        sparse = outliers_of(weight, count)
         descent = Descent(weight - sparse, Gptq(damp=self.damp).round(weight - sparse, scheme, moments), moments)
         step = 1 / float(torch.linalg.eigvalsh(descent.moments)[-1].clamp(min=1e-12))
         for _ in range(self.sweeps):
-            sparse = largest(sparse + step * descent.residual.T.float(), count)
+            sparse = outliers_of(sparse + step * descent.residual.T.float(), count)
             descent.aim(weight - sparse)
             descent.sweep()
         return QuantizedLinear((descent.quantized(),), inputs, sparse=Sparse.of(sparse))
@@ -99,8 +100,6 @@ class Descent:
             self.stored[column] = stored
 
 
-def largest(weight: Tensor, count: int) -> Tensor:
+def outliers_of(weight: Tensor, count: int) -> Tensor:
     """A weight [N, K] with all but its `count` largest entries set to zero; those are what fp16 holds."""
-    kept = weight.abs().flatten().topk(count).indices
-    flat = torch.zeros(weight.numel()).index_put((kept,), weight.flatten()[kept].half().float())
-    return flat.view(weight.shape)
+    return torch.where(largest(weight, count), weight.half().float(), 0.0)

@@ -8,12 +8,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate
-from typing import ClassVar, Literal
+from typing import Literal
 
 from pydantic import model_validator
 
 from quantizers.blocks.base import Block, Work
-from quantizers.metrics import METRICS, MetricName
+from quantizers.metrics import METRICS, MetricName, needs_of
 from quantizers.models import linears
 
 
@@ -31,7 +31,9 @@ class Rank(Block):
     shares: tuple[float, ...]
     whole_blocks: bool = False
 
-    needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
+    @property
+    def needs(self) -> frozenset[str]:  # type: ignore[override]  # some metrics look at one transformer block at a time
+        return frozenset({"calibration"}) | needs_of(self.metric)
 
     @model_validator(mode="after")
     def _one_share_for_each_width(self) -> "Rank":
@@ -39,6 +41,9 @@ class Rank(Block):
         if not (rising and len(self.bits) == len(self.shares) and math.isclose(sum(self.shares), 1, abs_tol=1e-6)):
             raise ValueError(f"expected bits from the fewest up, and shares of 1; found {self.bits}, {self.shares}")
         return self
+
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(self.bits)
 
     def start(self, work: Work) -> None:
         default, names = work.plan.default, work.unplanned

@@ -6,7 +6,6 @@ gains of norms have moved into the readers, since a root mean square does not ch
 maps the vector of ones to itself, so that means, and what is left without them, are turned too.
 """
 
-from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -29,21 +28,28 @@ class Rotate(Block):
     heads: bool = True
 
     def start(self, work: Work) -> None:
-        turn = rotation(work)
-        head, norm = work.model.lm_head, work.model.get_submodule(work.family.final_norm)
-        head.weight = nn.Parameter(head.weight.clone(), requires_grad=False)
-        work.config.tie_word_embeddings = False
-        for name, module in outside(work):
-            if isinstance(module, nn.Embedding):
-                module.weight.copy_(module.weight @ turn)
-            elif module not in (head, norm):
+        for name, module in work.before.items():
+            if not isinstance(module, nn.Embedding):
                 raise RecipeError(
                     f"rotate: {name} of a {work.family.name} model acts on hidden states and does not turn with them: "
                     "use a recipe without rotation, such as `dgq`"
                 )
+        head = work.model.lm_head
+        head.weight = nn.Parameter(head.weight.clone(), requires_grad=False)
+        work.config.tie_word_embeddings = False
+
+    def embedding(self, work: Work) -> None:
+        turn = rotation(work)
+        for module in work.before.values():
+            weight = module.get_parameter("weight")
+            weight.copy_(weight @ turn)
+
+    def output(self, work: Work) -> None:
+        turn, head, norm = rotation(work), work.model.lm_head, work.model.get_submodule(work.family.final_norm)
         if getattr(norm, "bias", None) is not None:
             norm.bias.copy_(_over_gain(norm, work.family.final_norm) @ turn)
-        head.weight.copy_((head.weight * norm.weight) @ turn)
+        head.weight *= norm.weight
+        head.weight.copy_(head.weight @ turn)
         norm.weight.fill_(1)
 
     def enter(self, view: View) -> None:
@@ -97,13 +103,6 @@ def keeping_ones(turn: Tensor) -> Tensor:
         return turn
     away = away / away.norm()
     return turn - 2 * torch.outer(turn @ away, away)
-
-
-def outside(work: Work) -> Iterator[tuple[str, nn.Module]]:
-    """Modules with weights of their own that are in no transformer block."""
-    for name, module in work.model.named_modules():
-        if not name.startswith(f"{work.family.blocks}.") and any(True for _ in module.parameters(recurse=False)):
-            yield name, module
 
 
 def absorb_norm(channels: Channels) -> None:

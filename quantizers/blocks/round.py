@@ -7,7 +7,6 @@ from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
 from quantizers.blocks.sweep import Symmetric, inverse_factor, sweep
-from quantizers.linear import PLAIN, Inputs, QuantizedLinear, Stored
 from quantizers.primitives import QuantizedWeight, quantize
 from quantizers.scheme import Scheme
 
@@ -18,7 +17,7 @@ class Nearest(Block):
     block: Literal["nearest"] = "nearest"
 
     def linear(self, task: Task) -> None:
-        task.stored = plain(quantize(task.weight, task.scheme), task.inputs)
+        task.keep(quantize(task.weight, task.scheme))
 
 
 class Gptq(Block):
@@ -35,7 +34,7 @@ class Gptq(Block):
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments"})
 
     def linear(self, task: Task) -> None:
-        task.stored = plain(self.round(task.weight, task.scheme, task.moments), task.inputs)
+        task.keep(self.round(task.weight, task.scheme, task.moments))
 
     def round(self, weight: Tensor, scheme: Scheme, moments: Tensor) -> QuantizedWeight:
         """Codes for a weight [N, K]; moments is E[x x^T] [K, K] of the layer's inputs."""
@@ -46,8 +45,3 @@ class Gptq(Block):
         grid = Symmetric(weight, scheme, order)
         factor = inverse_factor(moments[order][:, order], self.damp)
         return grid.quantized(sweep(weight[:, order], factor, grid)[0])
-
-
-def plain(weight: QuantizedWeight, inputs: Inputs) -> Stored:
-    """A rounded weight in the simplest form that holds it."""
-    return weight if inputs is PLAIN else QuantizedLinear((weight,), inputs)

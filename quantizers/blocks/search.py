@@ -74,7 +74,7 @@ class AwqScale(ScaleSearch):
 
     def approximation(self, weight: Tensor, scheme: Scheme) -> Tensor:
         if self.asymmetric and affine.allows(scheme):
-            return affine.encoded(weight, *affine.ranges_with_zero(weight, scheme), scheme).values()
+            return affine.nearest(weight, scheme).values()
         return super().approximation(weight, scheme)
 
 

@@ -14,15 +14,13 @@ from pydantic import Field
 from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
-from quantizers.blocks.round import plain
+from quantizers.blocks.search import some
 from quantizers.blocks.shrink import searched_scales
 from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.linear import QuantizedLinear
 from quantizers.primitives import QuantizedWeight, dequantize, group_columns, quantize, to_codes, values
 from quantizers.scheme import WEIGHT_BITS, Scheme
 
-SEARCH_ROWS = 512
-"""Tokens on which the number of groups is searched."""
 FACTORS = torch.linspace(0.9, 1.1, 101).tolist()
 """Of scales that are tried, from the official code."""
 
@@ -39,16 +37,19 @@ class Slim(Block):
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration", "moments"})
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return frozenset(near for bits in given for near in (bits - 1, bits, bits + 1) if near in WEIGHT_BITS)
+
     def linear(self, task: Task) -> None:
         factor = inverse_factor(task.moments, self.damp)
         salience = (task.weight.double() / factor.diagonal()).square().sum(0)
-        bits = group_bits(task.weight, task.observed.rows[:SEARCH_ROWS], salience, task.scheme)
+        bits = group_bits(task.weight, some(task.observed.rows), salience, task.scheme)
         grid = GroupBits(task.scheme, bits, task.weight.shape)
         codes, _ = sweep(task.weight, factor, grid)
         order = grid.order()
         pieces = grid.pieces(codes[:, order], order)
         if len(pieces) == 1:
-            task.stored = plain(pieces[0], task.inputs)
+            task.keep(pieces[0])
         else:
             task.stored = QuantizedLinear(pieces, task.inputs.reordered(order))
 

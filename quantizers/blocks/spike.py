@@ -21,6 +21,9 @@ class Spike(Block):
 
     needs: ClassVar[frozenset[str]] = frozenset({"calibration"})
 
+    def widths(self, given: frozenset[int]) -> frozenset[int]:
+        return given | {FP16.weight_bits}
+
     def start(self, work: Work) -> None:
         if not work.unplanned:
             return

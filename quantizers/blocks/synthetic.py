@@ -21,6 +21,7 @@ class Synthetic(Block):
     count: Annotated[int, Field(ge=1)] = 16
     temperature: Annotated[float, Field(gt=0)] = 1.0
 
+    needs: ClassVar[frozenset[str]] = frozenset({"model"})
     writes_text: ClassVar[bool] = True
 
     def start(self, work: Work) -> None:

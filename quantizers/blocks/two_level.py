@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quantizers.blocks.base import Block, Task
 from quantizers.blocks.clip import best_ratios, group_errors, shrinking
-from quantizers.blocks.round import Gptq, plain
+from quantizers.blocks.round import Gptq
 from quantizers.blocks.search import some
 from quantizers.blocks.sweep import inverse_factor, sweep
 from quantizers.errors import RecipeError
@@ -45,7 +45,7 @@ class TwoLevel(Block):
 
     def linear(self, task: Task) -> None:
         rounded = self.round(task.weight, task.scheme, some(task.observed.rows)) if two_levels(task.scheme) else None
-        task.stored = plain(rounded or quantize(task.weight, task.scheme), task.inputs)
+        task.keep(rounded or quantize(task.weight, task.scheme))
 
     def round(self, weight: Tensor, scheme: Scheme, rows: Tensor) -> QuantizedWeight:
         """A weight [N, K] for inputs such as rows [S, K]."""
@@ -76,11 +76,11 @@ class TwoLevelGptq(Block):
 
     def linear(self, task: Task) -> None:
         if not two_levels(task.scheme):
-            task.stored = plain(Gptq(damp=self.damp).round(task.weight, task.scheme, task.moments), task.inputs)
+            task.keep(Gptq(damp=self.damp).round(task.weight, task.scheme, task.moments))
             return
         grid = TwoLevelGrid(task.weight, task.scheme, tuple(shrinking(self.least, self.steps)))
         codes, _ = sweep(task.weight, inverse_factor(task.moments, self.damp), grid)
-        task.stored = plain(QuantizedWeight(task.scheme, codes, grid.scales, levels=grid.levels), task.inputs)
+        task.keep(QuantizedWeight(task.scheme, codes, grid.scales, levels=grid.levels))
 
 
 class TwoLevelGrid:

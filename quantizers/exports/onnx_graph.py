@@ -12,10 +12,9 @@ from typing import Any
 import torch
 
 from quantizers.errors import FormatError, QuantizerError
-from quantizers.exports.onnx_llama import LOGITS, TOKENS, LlamaGraph
+from quantizers.exports.onnx_model import LOGITS, TOKENS, ModelGraph
 from quantizers.exports.onnx_nodes import DATA, EXACT_LEVEL, MICROSOFT, Graph, block_of
 from quantizers.exports.plain import copy_tokenizer, plain_weights
-from quantizers.families import family_of
 from quantizers.linear import weight_of
 from quantizers.quantized_model import QuantizedModel
 
@@ -26,18 +25,13 @@ COLUMNS = 256
 
 
 def write(quantized: QuantizedModel, folder: Path) -> None:
-    """Raises FormatError for a family or a linear that the graph cannot say."""
+    """Raises FormatError for a linear that the graph cannot say."""
     onnx = _package()
-    family = family_of(quantized.source.model)
-    if not (family.rms and family.rotary):
-        raise FormatError(
-            f"{NAME}: no graph of {family.name} models is written, only of those with RMS norm and rotation"
-        )
     for name, weight in plain_weights(quantized, NAME):
         block_of(name, weight)
     with (folder / DATA).open("wb") as data:
         graph = Graph(data)
-        LlamaGraph(quantized, graph).build()
+        ModelGraph(quantized, graph).build()
     onnx.save_model(_proto(onnx, quantized, graph), folder / FILE)
     copy_tokenizer(quantized.source.folder, folder)
 

@@ -14,7 +14,7 @@ from quantizers.metrics.inputs import cmpq, lim, proxy, slim, spike, sqnr
 from quantizers.metrics.outputs import flexq, kl, mqe, mqe_random, pmpq
 from quantizers.metrics.weights import chance, histogram_kl, mse, zd
 
-__all__ = ["METRICS", "Metric", "MetricName", "Scores"]
+__all__ = ["METRICS", "Metric", "MetricName", "Scores", "needs_of"]
 
 METRICS: dict[str, Metric] = {
     "chance": chance,
@@ -38,6 +38,14 @@ METRICS: dict[str, Metric] = {
     "tdmpq": tdmpq,
     "zd": zd,
 }
+
+OF_ONE_BLOCK = frozenset({"chance", "cmpq", "histogram-kl", "lim", "mse", "proxy", "slim", "spike", "sqnr", "zd"})
+"""Those that look at one transformer block at a time; the others need the whole model in memory."""
+
+
+def needs_of(metric: str) -> frozenset[str]:
+    """In the words of Block.needs."""
+    return frozenset() if metric in OF_ONE_BLOCK else frozenset({"model"})
 
 
 def _known(metric: str) -> str:

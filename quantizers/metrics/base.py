@@ -17,7 +17,7 @@ from quantizers import primitives
 from quantizers.blocks import observe
 from quantizers.blocks.base import View, Work
 from quantizers.blocks.observe import BlockInput, Seen
-from quantizers.models import blocks, linears
+from quantizers.models import linears
 from quantizers.scheme import Scheme
 
 Scores = dict[str, float]
@@ -26,8 +26,8 @@ Metric = Callable[[Work, Scheme], Scores]
 
 def views(work: Work) -> Iterator[tuple[View, list[BlockInput]]]:
     """Every transformer block with what flows into it, and what comes out."""
-    state = observe.entry(work.model, work.windows)
-    for index, module in enumerate(blocks(work.model)):
+    state = work.entry()
+    for index, module in work.blocks():
         after = observe.run(module, state)
         yield View(work, index, module, state), after
         state = after
@@ -45,7 +45,7 @@ def of_inputs(work: Work, measure: Callable[[nn.Linear, Seen], float], moments: 
 
 def of_weights(work: Work, measure: Callable[[Tensor], float]) -> Scores:
     """A number for each linear from its weight alone."""
-    return {name: measure(layer.weight) for name, layer in linears(work.model).items()}
+    return {name: measure(layer.weight) for name, layer in work.linears()}
 
 
 def rounding_errors(work: Work, scheme: Scheme) -> Mapping[str, Tensor]:

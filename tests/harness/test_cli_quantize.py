@@ -1,6 +1,8 @@
 """`bench quantize` and `bench recipes`: what they write, print and refuse."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -87,13 +89,42 @@ def test_what_a_format_cannot_say_names_the_layer_and_leaves_nothing(capsys: pyt
 
 def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("recipes", "smoothquant-gptq") == 0
-    assert Recipe.from_yaml(capsys.readouterr().out) == RECIPES["smoothquant-gptq"]
+    printed = capsys.readouterr().out
+    assert Recipe.from_yaml(printed) == RECIPES["smoothquant-gptq"]
+    assert "streams: yes" in printed
 
 
-@pytest.mark.lab  # a minute and a half: every recipe is tried
+def test_a_recipe_says_whether_it_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    assert answer(capsys, "recipes", "rsq")["streams"] and not answer(capsys, "recipes", "gwq")["streams"]
+
+
+def test_a_recipe_of_a_file_is_tried_on_the_spot(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("mine.yaml").write_text(MINE.replace("w3a8g32", "w3a16g32"))
+    found = answer(capsys, "recipes", "mine.yaml")
+    assert (found["bits"], found["runtime"]) == ([3, 8], ["fp16 activations", "int8 activations"])
+
+
 def test_every_recipe_is_listed_with_what_it_needs_and_asks(capsys: pytest.CaptureFixture[str]) -> None:
     cards = {card["name"]: card for card in answer(capsys, "recipes")}
     assert list(cards) == list(RECIPES)
     assert cards["gptq"]["needs"] == ["calibration", "moments"]
     assert cards["gptq"]["runtime"] == ["int8 activations"]
+    assert cards["slim-llm"]["bits"] == [2, 3, 4]
     assert not cards["rtn"]["needs"]
+
+
+def test_recipes_are_listed_without_torch() -> None:
+    code = "import sys; from harness.cli import recipes; recipes.recipes(None); sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_narrow_screen_breaks_no_word_of_the_list(
+    width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("harness.cli.output.screen_width", lambda: width)
+    assert bench("recipes") == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= width
+    words = {word for recipe in RECIPES.values() for word in recipe.source.split()}
+    assert words <= set(shown.split())

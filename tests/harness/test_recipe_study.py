@@ -1,14 +1,20 @@
 """Recipes beside each other: the device scores what the host quantized, and claims are held against its numbers."""
 
+import io
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from devices.device import Device
+from harness.cli.output import table
+from harness.cli.study import COLUMNS, _cells, brief
 from harness.progress import Silent
 from harness.recipe_claims import CLAIMS, Claim, entries_of, held
 from harness.recipe_study import SHIPPED, TWIN, Entry, Row, Study, study
@@ -47,6 +53,32 @@ def test_an_entry_is_a_recipe_and_perhaps_a_scheme() -> None:
             Entry.parse(wrong)
 
 
+def test_a_recipe_with_its_own_scheme_is_the_recipe() -> None:
+    assert Entry.parse("gptq:w4a8g128") == Entry.parse("gptq") and Entry.parse("fp16:fp16") == Entry.parse("fp16")
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (44.544, "44.54"),
+        (9999.5, "9999.50"),
+        (123456.78, "123457"),
+        (4.2e7, "4e7"),
+        (7.2e16, "7e16"),
+        (math.inf, "inf"),
+    ],
+)
+def test_lost_perplexities_are_short(value: float, text: str) -> None:
+    assert brief(value) == text
+
+
+def test_a_row_is_a_line_of_100_characters() -> None:
+    console = Console(width=100, file=io.StringIO(), highlight=False)
+    (cells,) = _cells([replace(row("quantease-outliers", TWIN, 9999.0, 9000.0), kl=(31.7537,), host=-0.1)], TWIN)
+    console.print(table("", COLUMNS, [cells]))
+    assert cells in [line.split() for line in console.file.getvalue().splitlines()]
+
+
 def test_a_claim_is_held_against_the_same_seeds_and_needs_both_sides() -> None:
     rows = [row("a", SHIPPED, 10.0, 20.0), row("b", SHIPPED, 11.0, 22.0), row("b", TWIN, 1.0, 1.0)]
     found = held([Claim("a", "b"), Claim("b", "a"), Claim("b", "a", at_most=1.2), Claim("b", "a", TWIN)], rows)
@@ -62,7 +94,7 @@ def test_the_command_says_what_it_would_do_and_names_what_is_misspelt() -> None:
     def bench(*words: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run([sys.executable, "-m", "harness.cli", "study", *words], capture_output=True, text=True)
 
-    planned = json.loads(bench("rtn", "gptq:w3a8", "--seeds", "2", "--dry-run", "--json").stdout)
+    planned = json.loads(bench("rtn", "gptq:w3a8", "rtn:w4a8g128", "--seeds", "2", "--dry-run", "--json").stdout)
     assert planned["entries"] == ["rtn", "gptq:w3a8"] and planned["files"] == 8
     refused = bench("rtnn")
     assert refused.returncode == 2 and "nearest: rtn" in refused.stderr

@@ -20,12 +20,11 @@ from llmcompressor.modifiers.gptq.gptq_quantize import quantize_weight
 from torch import Tensor
 
 from quantizers.blocks import observe
-from quantizers.blocks.affine import grouped
 from quantizers.blocks.round import Gptq
 from quantizers.blocks.sweep import Symmetric, inverse_factor, sweep
 from quantizers.calibrate import default_text, tokens_of, windows
 from quantizers.models import DEFAULT_MODEL, blocks, load
-from quantizers.primitives import dequantize, group_scales
+from quantizers.primitives import dequantize, group_scales, grouped
 from quantizers.scheme import Scheme
 
 DAMP = 0.01

@@ -1,25 +1,38 @@
 """Claims about recipe cards."""
 
+import pytest
 import torch
 
+from quantizers.recipe_card import known_cards
 from quantizers.recipe_trial import card_of
 from quantizers.recipes import RECIPES, Recipe
 
+SLOW = ("quantease", "quantease-outliers", "qoq", "awq", "slim-llm")
+"""Seconds each."""
 
-def test_a_card_says_what_the_recipe_needs_and_what_came_out() -> None:
-    card = card_of(RECIPES["gptq"].model_copy(update={"scheme": "w4a16g128"}))
-    assert (card.needs, card.runtime, card.obstacle) == (("calibration", "moments"), ("fp16 activations",), "")
-    assert Recipe.from_yaml(card.yaml).blocks == RECIPES["gptq"].blocks
+
+def cards() -> list[object]:
+    return [
+        pytest.param(recipe, marks=pytest.mark.lab if name in SLOW else (), id=name) for name, recipe in RECIPES.items()
+    ]
+
+
+@pytest.mark.parametrize("recipe", cards())
+def test_the_file_of_cards_says_what_a_trial_finds(recipe: Recipe) -> None:
+    """Else `python -m quantizers.recipe_trial` makes it anew."""
+    assert known_cards()[recipe.name] == card_of(recipe)
+
+
+def test_the_file_of_cards_is_that_of_the_recipes() -> None:
+    assert list(known_cards()) == list(RECIPES)
+    for card, recipe in zip(known_cards().values(), RECIPES.values(), strict=True):
+        assert (card.source, card.scheme, card.blocks) == (recipe.source, recipe.scheme, recipe.params)
+        assert (set(card.needs), set(card.bits)) == (recipe.needs, recipe.bits)
 
 
 def test_a_recipe_that_rounds_nothing_is_listed_with_the_reason() -> None:
     card = card_of(Recipe(name="none", source="a test", blocks=()))
     assert not card.runtime and "no block of the recipe rounds" in card.obstacle
-
-
-def test_a_cache_and_an_attention_of_its_own_are_asked_for() -> None:
-    assert "quantized cache" in card_of(RECIPES["kv8"]).runtime
-    assert card_of(RECIPES["rtn"]).runtime == ("int8 activations",)
 
 
 def test_looking_at_a_recipe_draws_no_random_numbers_of_others() -> None:

@@ -52,3 +52,11 @@ def test_a_misspelt_recipe_names_the_nearest() -> None:
     with pytest.raises(RecipeError, match="smoothquant"):
         find("smothquant")
     assert find("gptq") is RECIPES["gptq"]
+
+
+@pytest.mark.parametrize(
+    ("name", "bits"),
+    [("gptq", {4}), ("quik", {4, 8}), ("slim-llm", {2, 3, 4}), ("cptquant-cmpq", {3, 4, 5}), ("spike-aware", {8, 16})],
+)
+def test_bits_are_those_that_targets_and_blocks_give(name: str, bits: set[int]) -> None:
+    assert RECIPES[name].bits == bits

@@ -5,8 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quantizers.blocks.affine import Asymmetric, encoded, nearest, ranges_with_zero
-from quantizers.blocks.sweep import inverse_factor, sweep
+from quantizers.blocks.affine import encoded, nearest, ranges
 from quantizers.errors import RecipeError
 from quantizers.linear import Inputs, multiply, weight_of
 from quantizers.primitives import dequantize, quantize
@@ -36,23 +35,6 @@ def test_what_is_stored_multiplies_as_its_values(seed: int, word: str) -> None:
     assert torch.allclose(multiply(x, affine.stored()), x @ affine.values().T, atol=2e-2 * float(x.norm()))
 
 
-def test_constant_groups_are_stored_exactly() -> None:
-    weight = torch.full((8, 64), 0.75)
-    assert torch.equal(nearest(weight, Scheme.parse("w4a8g32")).values(), weight)
-
-
-@settings(max_examples=10, deadline=None)
-@given(seed=SEEDS, word=WORDS)
-def test_the_pass_compensates_with_asymmetric_codes_too(seed: int, word: str) -> None:
-    weight, scheme = one_sided(seed), Scheme.parse(word)
-    random = torch.Generator().manual_seed(seed)
-    x = torch.randn(400, 20, generator=random) @ torch.randn(20, 172, generator=random)
-    x += 0.3 * torch.randn(400, 172, generator=random)
-    grid = Asymmetric(weight, scheme)
-    swept = grid.quantized(sweep(weight, inverse_factor(x.T @ x / 400, 0.01), grid)[0])
-    assert ((swept.values() - weight) @ x.T).norm() < ((nearest(weight, scheme).values() - weight) @ x.T).norm()
-
-
 def test_inputs_with_factors_are_refused() -> None:
     with pytest.raises(RecipeError, match="factors"):
         nearest(one_sided(0), Scheme.parse("w4a8")).stored(Inputs(factors=torch.ones(172)))
@@ -65,7 +47,7 @@ def test_zero_stays_zero_with_integer_zero_points(seed: int, word: str, ratio: f
     weight, scheme = one_sided(seed) - 0.8, Scheme.parse(word)
     weight[:4] += 0.8
     weight[:, ::7] = 0
-    scales, offsets = ranges_with_zero(weight, scheme, ratio)
+    scales, offsets = ranges(weight, scheme, ratio)
     assert (encoded(weight, scales, offsets, scheme).values()[:, ::7] == 0).all()
-    whole = encoded(weight, *ranges_with_zero(weight, scheme), scheme)
+    whole = nearest(weight, scheme)
     assert (whole.values() - weight).abs().max() <= whole.weight.scales.max() * 1.01

@@ -1,4 +1,4 @@
-"""Claims about data-free fitting of offsets."""
+"""Claims about data-free fitting of scales."""
 
 import torch
 from hypothesis import given, settings
@@ -18,10 +18,29 @@ def weight_of(seed: int) -> torch.Tensor:
 
 @settings(max_examples=20, deadline=None)
 @given(seed=SEEDS, word=WORDS)
-def test_no_group_errs_more_than_with_the_offsets_of_its_range(seed: int, word: str) -> None:
+def test_no_group_errs_more_than_with_the_scale_of_its_range(seed: int, word: str) -> None:
     weight, scheme, fit = weight_of(seed), Scheme.parse(word), Hqq()
-    fitted, ranged = fit.errors(weight, fit.round(weight, scheme)), fit.errors(weight, affine.nearest(weight, scheme))
-    assert (fitted <= ranged).all() and fitted.sum() < ranged.sum()
+    ranged = affine.nearest(weight, scheme)
+    before, after = fit.errors(weight, ranged), fit.errors(weight, fit.round(weight, scheme))
+    assert (after <= before).all() and after.sum() < before.sum()
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=SEEDS, word=WORDS)
+def test_the_small_weights_of_outlier_inputs_stay_near_zero(seed: int, word: str) -> None:
+    """They move by their own size at most, whatever the step of their group; zero itself does not move."""
+    weight = weight_of(seed)
+    weight[:, ::17] *= 2**-10
+    weight[:, ::19] = 0
+    stored = Hqq().round(weight, Scheme.parse(word)).values()
+    assert (stored[:, ::19] == 0).all()
+    assert ((stored - weight)[:, ::17].abs() <= weight[:, ::17].abs()).all()
+
+
+def test_a_group_of_zeros_is_stored_as_zeros() -> None:
+    weight = weight_of(0)
+    weight[:, 32:64] = 0
+    assert (Hqq().round(weight, Scheme.parse("w4a8g32")).values()[:, 32:64] == 0).all()
 
 
 @settings(max_examples=10, deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from quantizers.blocks.quantease import QuantEase, largest
+from quantizers.blocks.quantease import QuantEase, outliers_of
 from quantizers.blocks.round import Gptq
 from quantizers.linear import Stored, weight_of
 from quantizers.scheme import Scheme
@@ -63,4 +63,4 @@ def test_inputs_that_are_always_zero_keep_their_codes() -> None:
 
 def test_the_largest_entries_are_kept_in_place() -> None:
     weight = torch.tensor([[1.0, -5.0, 2.0], [0.5, 3.0, -0.25]])
-    assert torch.equal(largest(weight, 2), torch.tensor([[0.0, -5.0, 0.0], [0.0, 3.0, 0.0]]))
+    assert torch.equal(outliers_of(weight, 2), torch.tensor([[0.0, -5.0, 0.0], [0.0, 3.0, 0.0]]))

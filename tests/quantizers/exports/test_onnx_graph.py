@@ -22,7 +22,7 @@ from quantizers.scheme import FP16, Scheme
 WORDS = ["w4a16g32", "w8a16", "w2a16g64", "fp16"]
 
 
-@pytest.fixture(scope="module", params=["Llama", "Mistral", "Qwen2", "Qwen3"])
+@pytest.fixture(scope="module", params=["Llama", "Mistral", "Qwen2", "Qwen3", "OPT", "Bloom"])
 def model(request: pytest.FixtureRequest, family_folder: Callable[[str], Path]) -> LoadedModel:
     return load(family_folder(request.param))
 
@@ -72,11 +72,6 @@ def test_what_the_operator_lacks_is_refused_with_the_layer(
     with pytest.raises(FormatError, match=f"self_attn.q_proj: .*{complaint}"):
         export(mixed(load(family_folder("Llama")), [word]), "onnx", tmp_path / "graph")
     assert not list(tmp_path.iterdir())
-
-
-def test_a_family_without_a_graph_is_refused(family_folder: Callable[[str], Path], tmp_path: Path) -> None:
-    with pytest.raises(FormatError, match="no graph of opt models"):
-        export(mixed(load(family_folder("OPT")), ["w4a8"]), "onnx", tmp_path / "graph")
 
 
 def test_a_changed_code_is_found(family_folder: Callable[[str], Path], tmp_path: Path) -> None:

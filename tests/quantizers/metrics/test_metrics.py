@@ -2,6 +2,8 @@
 
 import copy
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,12 +12,13 @@ from hypothesis import strategies as st
 
 from quantizers.blocks.base import Work
 from quantizers.blocks.gradients import input_gradients, weight_gradients, window_gradients
+from quantizers.checkpoint import Checkpoint
 from quantizers.families import family_of
-from quantizers.metrics import METRICS
+from quantizers.metrics import METRICS, OF_ONE_BLOCK
 from quantizers.metrics.base import rounding_errors
 from quantizers.metrics.correlation import correlations, spearman
 from quantizers.metrics.gradients import row_salience
-from quantizers.models import LoadedModel, linears
+from quantizers.models import LoadedModel, linears, open_unloaded
 from quantizers.plan import Plan
 from quantizers.scheme import Scheme
 
@@ -36,6 +39,17 @@ def test_a_metric_gives_every_linear_a_number_and_leaves_the_model_alone(work: W
     assert list(scores) == list(linears(work.model)) and all(map(math.isfinite, scores.values()))
     assert all(torch.equal(before[key], tensor) for key, tensor in work.model.state_dict().items())
     assert not any(parameter.requires_grad for parameter in work.model.parameters())
+
+
+@pytest.mark.parametrize("name", sorted(OF_ONE_BLOCK))
+@torch.no_grad()
+def test_a_metric_of_one_block_finds_the_same_in_a_model_that_is_not_in_memory(
+    work: Work, model_folder: Path, name: str
+) -> None:
+    opened = open_unloaded(model_folder)
+    streamed = replace(work, model=opened.model, resident=Checkpoint(opened).resident)
+    assert METRICS[name](streamed, TWO) == METRICS[name](work, TWO)
+    assert all(parameter.is_meta for parameter in opened.model.parameters())
 
 
 @pytest.mark.parametrize("name", OF_BITS)
