@@ -105,14 +105,15 @@ class ModelGraph:
         return self._shaped(copies, 1, sizes.heads, -1, sizes.head_dim)
 
     def _norm(self, name: str, x: str) -> str:
-        weight = self.graph.constant(name, self._tensor(name).numpy())
+        weight, epsilon = (
+            self.graph.constant(name, self._tensor(name).numpy()),
+            norm_epsilon(self.quantized.source.config),
+        )
         if not self.family.rms:
             bias = self.graph.constant(f"{name}.bias", self._tensor(f"{name}.bias").numpy())
-            epsilon = norm_epsilon(self.quantized.source.config)
             return str(self.op("LayerNormalization", x, weight, bias, axis=-1, epsilon=epsilon))
         square = self.op("ReduceMean", self.op("Mul", x, x), self.graph.constant("last", np.array([-1])), keepdims=1)
-        epsilon = self.graph.constant("epsilon", np.float32(norm_epsilon(self.quantized.source.config)))
-        root = self.op("Sqrt", self.op("Add", square, epsilon))
+        root = self.op("Sqrt", self.op("Add", square, self.graph.constant("epsilon", np.float32(epsilon))))
         return str(self.op("Mul", self.op("Div", x, root), weight))
 
     def _linear(self, name: str, x: str) -> str:
