@@ -254,14 +254,21 @@ def hadamard_transform(x: Tensor, size: int) -> Tensor:
     """x [..., K] with every `size` neighbours rotated: multiplied by a Sylvester Hadamard matrix over sqrt(size)."""
     if size == 1:
         return x
-    y = x.reshape(-1, size)
+    rows = x if x.ndim > 1 else x[None]
+    rotated = torch.empty(rows.shape, dtype=x.dtype)
+    for part, target in zip(primitives.row_parts(rows), primitives.row_parts(rotated), strict=True):
+        target.copy_(_rotated(part.reshape(-1, size), size).view(target.shape))
+    return rotated.view(x.shape)
+
+
+def _rotated(y: Tensor, size: int) -> Tensor:
     width = 1
     while width < size:
         pairs = y.view(-1, size // (2 * width), 2, width)
         y = torch.stack((pairs[:, :, 0] + pairs[:, :, 1], pairs[:, :, 0] - pairs[:, :, 1]), 2).view(-1, size)
         width *= 2
-    rotated: Tensor = (y / size**0.5).view(x.shape)
-    return rotated
+    turned: Tensor = y / size**0.5
+    return turned
 
 
 def _row_sums(linear: QuantizedLinear) -> Tensor:

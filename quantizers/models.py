@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from quantizers.errors import InvalidModelError, ModelError, UnsupportedModelError, nearest
 from quantizers.families import FAMILIES, family_of
+from quantizers.primitives import row_parts
 from quantizers.sizes import Sizes
 
 __all__ = [
@@ -251,14 +252,15 @@ def _skeleton(folder: Path, architecture: str) -> Any:
 
 def round_to_fp16(folder: Path, name: str, parameter: Tensor) -> None:
     """A matrix, in place; raises InvalidModelError for values that are no numbers of fp16."""
-    if not parameter.isfinite().all():
-        raise InvalidModelError(f"{folder}: tensor {name} has NaN or infinite values")
-    if parameter.ndim == 1:  # norms stay float32 on the device
-        return
-    rounded = parameter.half().float()
-    if not rounded.isfinite().all():
-        raise InvalidModelError(f"{folder}: tensor {name} has values beyond fp16, up to {parameter.abs().max():.3g}")
-    parameter.copy_(rounded)
+    for part in row_parts(parameter):
+        if not part.isfinite().all():
+            raise InvalidModelError(f"{folder}: tensor {name} has NaN or infinite values")
+        if parameter.ndim == 1:  # norms stay float32 on the device
+            continue
+        rounded = part.half().float()
+        if not rounded.isfinite().all():
+            raise InvalidModelError(f"{folder}: tensor {name} has values beyond fp16, up to {part.abs().max():.3g}")
+        part.copy_(rounded)
 
 
 def _sha256(folder: Path) -> str:

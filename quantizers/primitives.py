@@ -27,6 +27,8 @@ COLUMNS_PER_BYTE_VECTOR = 4
 """A vector of 32 bytes is 8 rows x 4 columns."""
 PLANES = {1: (1,), 2: (2,), 3: (2, 1), 4: (4,), 5: (4, 1), 6: (4, 2), 7: (4, 2, 1), 8: (8,)}
 """Widths of the bit planes of a code, most significant first."""
+PART_NUMBERS = 2**18
+"""Of a tensor that is worked on in parts: a megabyte of float32."""
 FLOAT32_EXACT = 2**24
 """Integers up to here are exact in float32, and so are sums of them in any order."""
 
@@ -133,9 +135,19 @@ def quantize(weight: Tensor, scheme: Scheme) -> QuantizedWeight:
     From 2 bits up off by at most half a scale, and by one where a weight lies on the shorter side beyond the last code
     (for scales above fp16's subnormals); ternary weights and signs clip.
     """
-    scales = group_scales(weight, scheme)
-    codes = to_codes(weight.float(), spread(scales, scheme, weight.shape[1]), scheme)
+    parts = [_quantized_rows(rows, scheme) for rows in row_parts(weight)]
+    codes, scales = (torch.cat(each) for each in zip(*parts, strict=True))
     return QuantizedWeight(scheme, codes, scales)
+
+
+def _quantized_rows(weight: Tensor, scheme: Scheme) -> tuple[Tensor, Tensor]:
+    scales = group_scales(weight, scheme)
+    return to_codes(weight.float(), spread(scales, scheme, weight.shape[1]), scheme), scales
+
+
+def row_parts(tensor: Tensor) -> tuple[Tensor, ...]:
+    """A tensor as views of some of its rows each, for work that would take several times its memory, were it whole."""
+    return torch.split(tensor, max(1, PART_NUMBERS * len(tensor) // max(1, tensor.numel())))
 
 
 def integers(weight: QuantizedWeight) -> Tensor:
@@ -161,8 +173,9 @@ def largest_integer(weight: QuantizedWeight) -> int:
 def dequantize(weight: QuantizedWeight) -> Tensor:
     """fp32 [N, K], exact: an integer times an fp16 scale fits float32."""
     columns = weight.codes.shape[1]
-    scales = weight.scales.float() if weight.levels is not None else spread(weight.scales, weight.scheme, columns)
-    return integers(weight).float() * scales
+    exact = integers(weight).float()
+    exact *= weight.scales.float() if weight.levels is not None else spread(weight.scales, weight.scheme, columns)
+    return exact
 
 
 def stored_bits(weight: QuantizedWeight) -> int:

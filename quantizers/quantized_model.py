@@ -193,7 +193,8 @@ def quantize_block(recipe: Recipe, view: View, report: "Report | None" = None) -
 def block_tasks(recipe: Recipe, view: View) -> Iterator[Task]:
     """The linears of a transformer block that are to be quantized, with what flows into them.
 
-    What flows is seen before the first of them is given; only the weight of the one at hand is copied.
+    What flows is seen before the first of them is given, and forgotten with the last that reads it; only the weight of
+    the one at hand is copied.
     """
     plan, inners = view.work.plan, view.work.family.linears
     mine = {inner: plan.scheme_of(view.name(inner)) for inner in inners}
@@ -201,7 +202,7 @@ def block_tasks(recipe: Recipe, view: View) -> Iterator[Task]:
     seen = _seen(recipe, view, layers) if "calibration" in recipe.needs else {}
     for inner, layer in layers.items():
         weight, bias = layer.weight.clone(), _copied(layer.bias)
-        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.get(inner))
+        yield Task(view.work, view.name(inner), inner, mine[inner], weight, bias, seen.pop(inner, None))
 
 
 def _seen(recipe: Recipe, view: View, layers: Mapping[str, nn.Linear]) -> dict[str, Seen]:

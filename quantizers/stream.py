@@ -6,9 +6,10 @@
 
 Every finished block goes to the folder, so that a killed run goes on where it was; the file is the one that `quantize`
 gives, byte for byte. In memory at once: at most three times the largest layer (a transformer block, the embedding or
-the output, in fp32), and activations: hidden states of the calibration text, what flows within a block for 2048 tokens,
-and for recipes that need them the second moments of what flows into a block's linears (K x K float64 for each stage)
-with three more for the widest while it is rounded. Blocks that look at the whole model cannot stream.
+the output, in fp32), and activations: hidden states of the calibration text, what flows within a block for 2048 tokens
+and 4096 of those tokens' inputs of every stage. For recipes that need second moments besides, K x K float64 for every
+stage of a block that is still to be rounded, three times for the one that is being rounded. Blocks that need the
+`model` cannot stream.
 """
 
 import hashlib

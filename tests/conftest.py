@@ -324,7 +324,7 @@ def write_family(write_tokenizer: Callable[[Path], Path]) -> Callable[..., Path]
         import transformers
 
         torch.manual_seed(17)
-        config = getattr(transformers, f"{name}Config")(vocab_size=511, **{**FAMILY_CONFIGS[name], **changes})
+        config = getattr(transformers, f"{name}Config")(**{"vocab_size": 511, **FAMILY_CONFIGS[name], **changes})
         model = getattr(transformers, f"{name}ForCausalLM")(config)
         with torch.no_grad():
             for parameter in model.parameters():

@@ -1,7 +1,7 @@
 // The steps of a transformer block between its linears, in fp32, one function each. Shapes: C channels, D head size, T positions.
 // Loops are written so that the compiler vectorizes them: sums run in kLanes independent lanes. Each op is one .inc file, compiled for the
 // preset's baseline and on x86-64 for AVX2 (the CPU decides, ops.cc); results are the same bit for bit, except those of attention
-// (attention.h), whose sums are fused where the instruction set has that.
+// (attention.h) and of products with fp16 weights, whose sums are fused where the instruction set has that.
 #ifndef BENCH_OPS_OPS_H_
 #define BENCH_OPS_OPS_H_
 

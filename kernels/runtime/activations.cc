@@ -155,6 +155,7 @@ void Activations::pack_codes(Pool* pool, Form form) {
     form.packing ? pack_spans(*form.packing, x, token) : pack_plain(form, x, token);
   });
   form_ = form;
+  if (form.packing) halves_form_ = {};  // what it kept of the rows is gone
 }
 
 void Activations::pack_plain(const Form& form, const float* x, int token) {
@@ -190,4 +191,5 @@ void Activations::pack_halves(Pool* pool, Form form) {
     quantize_a16(prepared(form, token, member), rows_.columns, k, halves_ + size_t(token) * stride);
   });
   halves_form_ = form;
+  if (form.packing) form_ = {};
 }

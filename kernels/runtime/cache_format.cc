@@ -67,7 +67,7 @@ Error halves(const Gguf& file, const std::string& name, uint64_t count, size_t* 
   if (Error failed = file.tensor(name, TensorType::kF16, count, &bytes)) return failed;
   *out = reinterpret_cast<const uint16_t*>(bytes);
   ++*taken;
-  return {};
+  return all_finite(*out, count) ? Error{} : error(ErrorCode::kModel, "tensor '%.64s' is not finite", name.c_str());
 }
 
 Error order(const Gguf& file, const std::string& name, int heads, int head_size, size_t* taken, const int32_t** out) {

@@ -43,6 +43,9 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   if (model->positions && positions > model->context) {
     return error(ErrorCode::kUsage, "%d positions, of which the model has learned %d", positions, model->context);
   }
+  if (kv == KvType::kCodes && model->cache.past_only && model->log2_softmax) {
+    return {ErrorCode::kUnsupported, "bench.kv.past_only together with bench.attention.softmax log2: another cache (--kv fp16) goes with that"};
+  }
   if (Error failed = find_kernels()) return failed;
   if (kv == KvType::kCodes) prepare_codes();
   const uint64_t bytes = place(nullptr);

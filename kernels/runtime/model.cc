@@ -2,6 +2,7 @@
 #include "runtime/model.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 #include <algorithm>
 #include <string>
@@ -82,25 +83,24 @@ Error read_layer(TensorReader* reader, const Model& model, const std::string& pr
   return {};
 }
 
+// Steps of heads, where the file has them.
+Error read_grid(TensorReader* reader, const std::string& name, int heads, const float** out) {
+  if (!reader->has(name)) return {};
+  if (Error failed = reader->floats(name, heads, out)) return failed;
+  if (std::all_of(*out, *out + heads, [](float step) { return step > 0 && isfinite(1 / step); })) return {};
+  return error(ErrorCode::kModel, "tensor '%.64s' has a step that is not positive and finite", name.c_str());
+}
+
 // Section 9: what attention does besides.
 Error read_grids(TensorReader* reader, const Model& model, const std::string& prefix, Layer* layer) {
-  const struct {
-    const char* name;
-    int heads;
-    const float** out;
-  } grids[] = {
-      {"attn_q.grid", model.heads, &layer->q_grid},
-      {"attn_k.grid", model.kv_heads, &layer->k_grid},
-      {"attn_v.grid", model.kv_heads, &layer->v_grid},
-  };
-  for (const auto& grid : grids) {
-    if (!reader->file.has_tensor(prefix + grid.name)) continue;
-    if (Error failed = reader->floats(prefix + grid.name, grid.heads, grid.out)) return failed;
-  }
-  if (reader->file.has_tensor(prefix + "attn_qkv.grid")) {
-    if (Error failed = reader->floats(prefix + "attn_qkv.grid", model.heads + 2 * model.kv_heads, &layer->q_grid)) return failed;
-    layer->k_grid = layer->q_grid + model.heads;
-    layer->v_grid = layer->k_grid + model.kv_heads;
+  if (model.architecture->fused_qkv) {
+    if (Error failed = read_grid(reader, prefix + "attn_qkv.grid", model.heads + 2 * model.kv_heads, &layer->q_grid)) return failed;
+    layer->k_grid = layer->q_grid ? layer->q_grid + model.heads : nullptr;
+    layer->v_grid = layer->q_grid ? layer->k_grid + model.kv_heads : nullptr;
+  } else {
+    if (Error failed = read_grid(reader, prefix + "attn_q.grid", model.heads, &layer->q_grid)) return failed;
+    if (Error failed = read_grid(reader, prefix + "attn_k.grid", model.kv_heads, &layer->k_grid)) return failed;
+    if (Error failed = read_grid(reader, prefix + "attn_v.grid", model.kv_heads, &layer->v_grid)) return failed;
   }
   if (!model.log2_softmax || layer->v_grid) return {};
   return error(ErrorCode::kModel, "bench.attention.softmax is log2, but the values of %.16s have no grid", prefix.c_str());

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/half.h"
 #include "mm/families/families.h"
 
 namespace {
@@ -37,10 +38,10 @@ Error TensorReader::open(const uint8_t* data, size_t size) {
 
 Error TensorReader::floats(const std::string& name, int count, const float** out) {
   const uint8_t* bytes = nullptr;
-  Error failed = file.tensor(name, TensorType::kF32, std::vector<uint64_t>{uint64_t(count)}, &bytes);
+  if (Error failed = file.tensor(name, TensorType::kF32, std::vector<uint64_t>{uint64_t(count)}, &bytes)) return failed;
   *out = reinterpret_cast<const float*>(bytes);
   ++taken_;
-  return failed;
+  return std::all_of(*out, *out + count, [](float each) { return isfinite(each); }) ? Error{} : bad(name, "is not finite");
 }
 
 Error TensorReader::norm(const std::string& name, int count, bool has_bias, Norm* out) {
@@ -51,6 +52,14 @@ Error TensorReader::norm(const std::string& name, int count, bool has_bias, Norm
 Error TensorReader::halves(const std::string& name, int rows, int columns, const uint8_t** out) {
   ++taken_;
   return file.tensor(name, TensorType::kF16, std::vector<uint64_t>{uint64_t(columns), uint64_t(rows)}, out);
+}
+
+Error TensorReader::finite_halves(const std::string& name, uint64_t count, const uint16_t** out) {
+  const uint8_t* bytes = nullptr;
+  if (Error failed = file.tensor(name, TensorType::kF16, count, &bytes)) return failed;
+  *out = reinterpret_cast<const uint16_t*>(bytes);
+  ++taken_;
+  return all_finite(*out, count) ? Error{} : bad(name, "is not finite");
 }
 
 Error TensorReader::integers(const std::string& name, int count, const int32_t** out) {
@@ -267,7 +276,6 @@ Error TensorReader::packing(const std::string& name, int columns, Packing* out) 
   }
   if (has(name + ".factors")) {
     if (Error failed = floats(name + ".factors", columns, &out->factors)) return failed;
-    if (!std::all_of(out->factors, out->factors + columns, [](float factor) { return isfinite(factor); })) return bad(name + ".factors", "is not finite");
   }
   return has(name + ".static") ? fixed_scale(name + ".static", out) : Error{};
 }
@@ -297,11 +305,7 @@ Error TensorReader::side(const std::string& name, const Linear& linear, Packing*
       return bad(name + ".side.begin", "and end are no ranges of columns");
     }
   }
-  const uint8_t* weights;
-  if (Error failed = file.tensor(name + ".side.weights", TensorType::kF16, uint64_t(round_up(linear.rows, kRowBlock)) * count, &weights)) return failed;
-  out->side_weights = reinterpret_cast<const uint16_t*>(weights);
-  ++taken_;
-  return {};
+  return finite_halves(name + ".side.weights", uint64_t(round_up(linear.rows, kRowBlock)) * count, &out->side_weights);
 }
 
 Error TensorReader::outliers(const std::string& name, const Linear& linear, Packing* packing, GeneralLinear* out) {
@@ -313,10 +317,6 @@ Error TensorReader::outliers(const std::string& name, const Linear& linear, Pack
   const int count = rows[linear.rows];
   if (Error failed = integers(name + ".outliers.columns", count, &out->outlier_columns)) return failed;
   if (!in_range(out->outlier_columns, count, 0, linear.columns)) return bad(name + ".outliers.columns", "has columns that the linear has not");
-  const uint8_t* values;
-  if (Error failed = file.tensor(name + ".outliers.values", TensorType::kF16, uint64_t(count), &values)) return failed;
-  out->outliers = reinterpret_cast<const uint16_t*>(values);
   packing->keeps_row = true;
-  ++taken_;
-  return {};
+  return finite_halves(name + ".outliers.values", uint64_t(count), &out->outliers);
 }

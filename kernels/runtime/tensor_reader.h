@@ -55,6 +55,7 @@ class TensorReader {
   Error fixed_scale(const std::string& name, Packing* out);
   Error side(const std::string& name, const Linear& linear, Packing* packing, GeneralLinear* out);
   Error outliers(const std::string& name, const Linear& linear, Packing* packing, GeneralLinear* out);
+  Error finite_halves(const std::string& name, uint64_t count, const uint16_t** out);
   Error integers(const std::string& name, int count, const int32_t** out);
   Error permutation(const std::string& name, int count, const int32_t** out);
 

@@ -69,20 +69,21 @@ def inverse_factor(moments: Tensor, damp: float) -> Tensor:
 
     damp: fraction of the mean diagonal that is added to the diagonal.
     """
-    moments = moments.double().clone()
-    diagonal = moments.diagonal()
+    # Columns in one piece, as LAPACK has them: every step overwrites its input, and only one matrix is added.
+    factor = moments.mT.to(torch.float64, memory_format=torch.contiguous_format, copy=True).mT
+    diagonal = factor.diagonal()
     diagonal[diagonal == 0] = diagonal.mean().clamp(min=1e-12)
     diagonal += damp * diagonal.mean()
     try:
-        moments = torch.linalg.cholesky(moments)  # one name, so that no more than two of the matrices are held
-        moments = torch.cholesky_inverse(moments)
-        moments = torch.linalg.cholesky(moments, upper=True)
+        torch.linalg.cholesky(factor, out=factor)
+        torch.cholesky_inverse(factor, out=factor)
+        torch.linalg.cholesky(factor, upper=True, out=factor)
     except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch's annotations leave it out
         raise RecipeError(
             f"gptq: the second moments of {len(moments)} inputs are not positive definite with damping {damp}: "
             "calibrate on more text, or use rtn"
         ) from error
-    return moments
+    return factor
 
 
 class ScalesOf(Protocol):

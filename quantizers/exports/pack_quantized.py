@@ -10,6 +10,7 @@ name modules in full, since the package sorts groups and patterns and takes the 
 import json
 from collections.abc import Iterable, Mapping
 from itertools import groupby
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,21 @@ from quantizers.families import family_of
 from quantizers.plan import OUTPUT
 from quantizers.primitives import Bytes, QuantizedWeight
 from quantizers.quantized_model import QuantizedModel
-from quantizers.scheme import Scheme
 
 NAME = "compressed-tensors"
 FORMAT = "pack-quantized"
 WORD_BITS = 32
+LEAST_GROUP = 16
+"""A scale a 16 weights is one more bit for each of them."""
+Form = tuple[int, int, int]
+"""Weight bits, group (0: one scale a row) and activation bits."""
 
 
 def write(quantized: QuantizedModel, folder: Path) -> None:
     """One file of tensors for each transformer block, and one for what lies outside; never more in memory."""
     from safetensors.torch import save_file
 
-    schemes = {name: _checked(name, weight).scheme for name, weight in plain_weights(quantized, NAME)}
+    forms = {name: _form(name, weight) for name, weight in plain_weights(quantized, NAME)}
     places: dict[str, str] = {}
     for index, (_, names) in enumerate(groupby(quantized.tensors, key=_place(quantized))):
         tensors = _tensors(quantized, names)
@@ -43,7 +47,7 @@ def write(quantized: QuantizedModel, folder: Path) -> None:
         places |= dict.fromkeys(tensors, file)
     index_file = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index_file, indent=1), encoding="utf-8")
-    (folder / "config.json").write_text(json.dumps(_config(quantized, schemes), indent=1), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(_config(quantized, forms), indent=1), encoding="utf-8")
     copy_tokenizer(quantized.source.folder, folder)
 
 
@@ -57,8 +61,8 @@ def verify(quantized: QuantizedModel, folder: Path) -> None:
         if isinstance(stored, QuantizedWeight):
             packed, scale, shape = (_read(folder, files, f"{name}.weight_{part}") for part in _PARTS)
             codes = unpack(packed, read[name][0], torch.Size(shape.tolist())).int() + 2 ** (read[name][0] - 1)
-            equal = torch.equal(codes, stored.codes.int()) and torch.equal(scale, stored.scales)
-            equal &= read[name] == _asked(stored.scheme)
+            equal = torch.equal(codes, stored.codes.int()) and torch.equal(scale, _scales(name, stored))
+            equal &= read[name] == _form(name, stored)
         else:
             equal = name not in read and torch.equal(_read(folder, files, _parameter(name)), stored)  # type: ignore[arg-type]
         if not equal:
@@ -82,7 +86,7 @@ def _tensors(quantized: QuantizedModel, names: Iterable[str]) -> dict[str, Tenso
         stored = quantized.tensors[name]
         if isinstance(stored, QuantizedWeight):
             packed = torch.from_numpy(pack(stored.codes.numpy(), stored.scheme.weight_bits))
-            parts = (packed, stored.scales, torch.tensor(stored.codes.shape))
+            parts = (packed, _scales(name, stored), torch.tensor(stored.codes.shape))
             found |= {f"{name}.weight_{part}": tensor for part, tensor in zip(_PARTS, parts, strict=True)}
         else:
             assert isinstance(stored, Tensor)
@@ -100,26 +104,37 @@ def _place(quantized: QuantizedModel) -> Any:
     return lambda name: family.split(name)[0] if name.startswith(f"{family.blocks}.") else -1
 
 
-def _checked(name: str, weight: QuantizedWeight) -> QuantizedWeight:
-    group, columns = weight.scheme.group, weight.codes.shape[1]
-    if group and columns % group:
+def _form(name: str, weight: QuantizedWeight) -> Form:
+    """Its group divides the columns; where ours does not, it is a part of ours, with the scale of the whole."""
+    scheme, columns = weight.scheme, weight.codes.shape[1]
+    group = gcd(scheme.group, columns) if 0 < scheme.group < columns else 0
+    if 0 < group < LEAST_GROUP:
         raise FormatError(
-            f"{name}: {NAME} cannot say {columns} columns in groups of {group}; the group must divide them"
+            f"{name}: {NAME} cannot say {columns} columns in groups of {scheme.group}; groups must divide the columns,"
+            f" and parts of {group} would be mostly scales: give the layer a scheme without groups"
         )
-    return weight
+    return scheme.weight_bits, group, scheme.activation_bits
 
 
-def _config(quantized: QuantizedModel, schemes: Mapping[str, Scheme]) -> dict[str, Any]:
+def _scales(name: str, weight: QuantizedWeight) -> Tensor:
+    """fp16 [N, groups of the file]."""
+    _, group, _ = _form(name, weight)
+    if not group:
+        return weight.scales
+    return weight.scales.repeat_interleave(weight.scheme.group // group, 1)[:, : weight.codes.shape[1] // group]
+
+
+def _config(quantized: QuantizedModel, forms: Mapping[str, Form]) -> dict[str, Any]:
     groups = {
-        f"group_{index}": _group(scheme, [name for name, own in schemes.items() if own == scheme])
-        for index, scheme in enumerate(sorted(set(schemes.values())))
+        f"group_{index}": _group(form, [name for name, own in forms.items() if own == form])
+        for index, form in enumerate(sorted(set(forms.values())))
     }
     described = {
         "quant_method": NAME,
         "format": FORMAT,
         "quantization_status": "compressed",
         "config_groups": groups,
-        "ignore": [name for name in {**dict.fromkeys(linear_names(quantized)), OUTPUT: None} if name not in schemes],
+        "ignore": [name for name in {**dict.fromkeys(linear_names(quantized)), OUTPUT: None} if name not in forms],
     }
     config: dict[str, Any] = quantized.source.config.to_dict()
     return {
@@ -130,22 +145,19 @@ def _config(quantized: QuantizedModel, schemes: Mapping[str, Scheme]) -> dict[st
     }
 
 
-def _group(scheme: Scheme, targets: list[str]) -> dict[str, Any]:
-    weights = {"num_bits": scheme.weight_bits, "type": "int", "symmetric": True, "dynamic": False}
-    strategy = {"strategy": "group", "group_size": scheme.group} if scheme.group else {"strategy": "channel"}
+def _group(form: Form, targets: list[str]) -> dict[str, Any]:
+    weight_bits, group, activation_bits = form
+    weights = {"num_bits": weight_bits, "type": "int", "symmetric": True, "dynamic": False}
+    strategy = {"strategy": "group", "group_size": group} if group else {"strategy": "channel"}
     token = {"type": "int", "symmetric": True, "dynamic": True, "strategy": "token"}
-    inputs = None if scheme.activation_bits == 16 else {"num_bits": scheme.activation_bits, **token}
+    inputs = None if activation_bits == 16 else {"num_bits": activation_bits, **token}
     described = {"weights": {**weights, **strategy}, "input_activations": inputs}
     # Named in each group too: transformers takes integer activations for another format otherwise.
     return {"targets": targets, "format": FORMAT, **described}
 
 
-def _asked(scheme: Scheme) -> tuple[int, int, int]:
-    return scheme.weight_bits, scheme.group, scheme.activation_bits
-
-
-def _schemes(quantized: QuantizedModel, described: Mapping[str, Any]) -> dict[str, tuple[int, int, int]]:
-    """Weight bits, group and activation bits of each linear, as the package applies the config to the model."""
+def _schemes(quantized: QuantizedModel, described: Mapping[str, Any]) -> dict[str, Form]:
+    """Of each linear, as the package applies the config to the model."""
     from compressed_tensors.quantization import QuantizationConfig, apply_quantization_config
     from transformers import AutoModelForCausalLM
 

@@ -1,6 +1,7 @@
 """Claims about attention beyond the ordinary one: the agent rounds, weighs and drops as the simulation does."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from quantizers.blocks.tokens import Tokens
 from quantizers.evaluate import full_logprobs
 from quantizers.evaluate import score as host_score
 from quantizers.export import write_gguf, write_tokens
+from quantizers.kv_cache import Cache
+from quantizers.kv_codes import Codes
 from quantizers.models import DEFAULT_MODEL, LoadedModel, load
 from quantizers.plan import Plan
 from quantizers.quantized_model import QuantizedModel, quantize
@@ -115,16 +118,65 @@ def test_a_prompt_that_was_pruned_can_be_continued(agent: Any, family_model: Loa
     assert answer.error is None and [line["phase"] for line in answer.results] == ["prefill", "decode"]
 
 
-@pytest.mark.parametrize(
-    ("key", "message"), [("shares", "expected one for each"), ("range", "expected 0 up to 1"), ("grid", "no grid")]
-)
-def test_a_file_that_contradicts_itself_is_refused(
-    agent: Any, family_model: LoadedModel, tmp_path: Path, key: str, message: str
-) -> None:
-    from dataclasses import replace
+SPOILED: dict[str, tuple[dict[str, Any], str]] = {
+    "shares": ({"prune": (0.1,)}, "expected one for each"),
+    "range": ({"prune": (0.1, 1.0)}, "expected 0 up to 1"),
+    "grid": ({"grids": {}}, "no grid"),
+    "no step": ({"step": 0.0}, "not positive and finite"),
+    "a step too small": ({"step": 1e-39}, "not positive and finite"),
+    "a step that is no number": ({"step": float("nan")}, "is not finite"),
+}
 
+
+@pytest.mark.parametrize(("changes", "message"), SPOILED.values(), ids=SPOILED)
+def test_a_file_that_contradicts_itself_is_refused(
+    agent: Any, family_model: LoadedModel, tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
     quantized = quantized_with(family_model, random_text(511), StaticHeads(), Log2(), Tokens())
-    changes: dict[str, Any] = {"shares": {"prune": (0.1,)}, "range": {"prune": (0.1, 1.0)}, "grid": {"grids": {}}}[key]
+    if "step" in changes:
+        grids = {name: torch.full_like(grid, changes["step"]) for name, grid in quantized.attention.grids.items()}
+        changes = {"grids": grids}
     write_gguf(replace(quantized, attention=replace(quantized.attention, **changes)), tmp_path / "model")
     answer = agent("llm", "--model", tmp_path / "model", "--prefill", 4)
     assert answer.status == 3 and message in answer.error["message"]
+
+
+def test_powers_of_two_are_refused_with_a_cache_of_the_past_only(
+    agent: Any, family_model: LoadedModel, tmp_path: Path
+) -> None:
+    """Such attention would not see a token's own value; with another cache the same file runs."""
+    quantized = quantized_with(family_model, random_text(511), StaticHeads(), Log2())
+    write_gguf(replace(quantized, cache=Cache(Codes(), Codes(), past_only=True)), tmp_path / "model")
+    words = ("llm", "--model", tmp_path / "model", "--prefill", 4, "--decode", 1, "--iterations", 1)
+    refused = agent(*words)
+    assert refused.status == 5 and "bench.kv.past_only" in refused.error["message"]
+    assert agent(*words, "--kv", "fp16").error is None
+
+
+def test_powers_of_two_read_coded_and_unrotated_keys(agent: Any, family_model: LoadedModel, tmp_path: Path) -> None:
+    """Of so many bits that nothing changes but rounding: the fp16 cache is the measure."""
+    text = random_text(511)
+    quantized = quantized_with(family_model, text, StaticHeads(), Log2())
+    coded = replace(quantized, cache=Cache(Codes(bits=8), None, rotated=False, first=3))
+    found, expected = (
+        np.concatenate([line["logprob"] for line in scored(agent, tmp_path, coded, text, *words)])
+        for words in ((), ("--kv", "fp16"))
+    )
+    ordinary = host_score(quantized_with(family_model, text), text, WINDOW).logprob
+    assert not np.array_equal(found, expected), "the cache is not used"
+    assert np.abs(found - expected).mean() < 0.3 * np.abs(ordinary - expected).mean()
+
+
+def test_pruning_keeps_the_first_token_with_a_cache_of_the_past_only(
+    agent: Any, family_model: LoadedModel, tmp_path: Path
+) -> None:
+    """It pays all to position 0, which is itself: nobody is more important."""
+    text = random_text(511)
+    quantized = quantized_with(family_model, text, Tokens(keep=0.5, from_block=0))
+    whole = replace(quantized, cache=Cache(None, None, past_only=True))
+    past, ordinary = (
+        np.array([line["kept"] for line in scored(agent, tmp_path, one, text, *words)])
+        for one, words in ((whole, ()), (quantized, ("--kv", "fp16")))
+    )
+    assert past[:, 0].all() and ordinary[:, 0].all()
+    assert (past == ordinary).mean() > 0.95

@@ -177,6 +177,23 @@ def test_random_forms_agree_on_every_processor(
     agree(found, expected, most=5e-3)  # 4-bit activations have large steps
 
 
+def kept_apart(weight: torch.Tensor, number: int) -> QuantizedLinear:
+    """Linears of one input that keep its rows in two orders: of 16-bit activations, of 8-bit ones, and of 16-bit."""
+    size, eight = weight.shape[1], number % 7 == 1
+    order = torch.arange(size).roll(3 if eight else 0)
+    sparse = Sparse.of(weight[:, order] * (weight[:, order].abs() > 0.1))
+    column = torch.tensor([5], dtype=torch.int32)
+    side = Side(column, column + 1, torch.full((len(weight), 1), 0.1).half())
+    rest = quantize(weight[:, order] - sparse.dense(size), W8 if eight else W4A16)
+    return QuantizedLinear((rest,), Inputs(order=order), None, side, sparse)
+
+
+def test_rows_that_another_linear_kept_are_not_taken_for_ones_own(device_logprobs: Any) -> None:
+    """Queries and values share packed halves, and keys between them pack codes: both keep rows and side inputs."""
+    quantized = with_linears(kept_apart)
+    agree(device_logprobs(quantized, tokens(), WINDOW), full_logprobs(quantized, tokens(), WINDOW))
+
+
 def test_the_number_of_threads_changes_no_bit(device_logprobs: Any, random_linear: Any) -> None:
     quantized = with_linears(lambda weight, number: random_linear(weight, number))
     rows = [device_logprobs(quantized, tokens(), WINDOW, "--threads", threads) for threads in (1, 2, 5)]
@@ -207,6 +224,8 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "static": (np.array([0.0], np.float32), "has a scale that is not positive"),
     "side.begin": (np.array([1], np.int32), "are no ranges of columns"),
     "side.end": (np.array([73], np.int32), "are no ranges of columns"),
+    "side.weights": (np.array([np.nan], np.float16), "is not finite"),
+    "outliers.values": (np.array([np.inf], np.float16), "is not finite"),
     "outliers.begin": (np.array([0, 5, 4], np.int32), "does not ascend"),
     "outliers.columns": (np.array([72], np.int32), "columns that the linear has not"),
     "0.codebook": (np.array([-128], np.int8), "has -128"),

@@ -174,6 +174,9 @@ HOSTILE = {
     "a codebook that falls": Cache(
         codes(bits=1, grid="codebook"), None, layers=((Fit(codebook=torch.tensor([1.0, 0]).half()), Fit()),) * 3
     ),
+    "an infinite scale of a channel": Cache(
+        codes(axis="channel"), None, layers=((Fit(None, *torch.full((2, 2, 8), torch.inf).half()), Fit()),) * 3
+    ),
     "a codebook that is no number": Cache(
         codes(bits=1, grid="codebook"), None, layers=((Fit(codebook=torch.tensor([torch.nan, 0]).half()), Fit()),) * 3
     ),

@@ -368,6 +368,8 @@ HOSTILE: dict[str, tuple[Callable[[File], File], str]] = {
     "a linear that the model has not": (with_key("bench.linear.names", ARRAY, (STRING, ["blk.7.attn_q"])),
                                         "'blk.0.attn_q.weight' is missing"),
     "schemes as numbers": (with_key("bench.linear.schemes", ARRAY, (U32, [4])), "expected an array of type 8"),
+    "a norm that is no number": (with_tensor("output_norm.weight", data=struct.pack("<8f", *[1.0] * 7, float("nan"))),
+                                 "'output_norm.weight' is not finite"),
     "a missing tensor": (renamed("blk.0.ffn_up.weight", "blk.0.ffn_upp.weight"), "'blk.0.ffn_up.weight' is missing"),
     "a bias of a norm that has none": (with_bias("blk.0.attn_norm", 8), "would be ignored"),
     "a bias that is too short": (with_bias("blk.0.attn_q", 4), "F32 [4], expected F32 [8]"),

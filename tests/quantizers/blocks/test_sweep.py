@@ -58,6 +58,14 @@ def test_the_factor_is_that_of_the_inverse() -> None:
     assert torch.equal(factor, factor.triu())
 
 
+def test_factoring_in_place_changes_no_bit() -> None:
+    moments = problem(3)[1].T.double() @ problem(3)[1].double()
+    kept = moments.clone()
+    damped = moments + (0.01 * moments.diagonal().mean()).expand(160).diag()
+    expected = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(damped)), upper=True)
+    assert torch.equal(inverse_factor(moments, damp=0.01), expected) and torch.equal(moments, kept)
+
+
 def test_moments_that_cannot_be_inverted_are_refused_with_a_way_out() -> None:
     with pytest.raises(RecipeError, match="calibrate on more text"):
         inverse_factor(torch.tensor([[1.0, 2.0], [2.0, 1.0]], dtype=torch.float64), damp=0.01)

@@ -23,7 +23,7 @@ from quantizers.quantized_model import QuantizedModel, quantize
 from quantizers.recipes import RECIPES
 from quantizers.scheme import FP16, Scheme
 
-PLAN = {"model.layers.0.mlp.down_proj": "w8a8", "model.layers.1.mlp.down_proj": "fp16", "lm_head": "w6a16"}
+PLAN = {"model.layers.0.mlp.up_proj": "w8a8", "model.layers.1.mlp.down_proj": "fp16", "lm_head": "w6a16"}
 
 
 @pytest.fixture(scope="module")
@@ -44,9 +44,10 @@ def test_codes_are_unpacked_by_the_package(bits: int, columns: int, seed: int) -
     assert np.array_equal(found.int().numpy() + 2 ** (bits - 1), codes)
 
 
-def test_transformers_gives_back_the_dequantized_weights(wide: LoadedModel, tmp_path: Path) -> None:
-    """It dequantizes in fp16: a code times a scale, rounded once."""
-    ours = quantized(wide, "w3a8g32", PLAN)
+@pytest.mark.parametrize("word", ["w3a8g32", "w4a8g128"])
+def test_transformers_gives_back_the_dequantized_weights(wide: LoadedModel, tmp_path: Path, word: str) -> None:
+    """It dequantizes in fp16: a code times a scale, rounded once. Of g128, 64 columns are a row, 192 in parts of 64."""
+    ours = quantized(wide, word, PLAN)
     export(ours, "compressed-tensors", tmp_path / "folder")
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "folder", dtype=torch.float16)
     model(torch.zeros(1, 4, dtype=torch.int64))  # weights stay packed until they are needed
@@ -67,7 +68,6 @@ def test_groups_that_the_package_sorts_differently_keep_their_layers(wide: Loade
 @pytest.mark.parametrize(
     ("word", "complaint"),
     [
-        ("w4a8g96", "self_attn.q_proj: .* 64 columns in groups of 96"),
         ("w1a8", "weights of w1a8"),
         ("wta8", "weights of wta8"),
         ("w4a8ag32", "activation groups"),
@@ -79,6 +79,13 @@ def test_what_the_format_cannot_say_is_refused_with_the_layer(
     with pytest.raises(FormatError, match=complaint):
         export(quantized(wide, word, {}), "compressed-tensors", tmp_path / "folder")
     assert not list(tmp_path.iterdir())
+
+
+def test_groups_whose_common_parts_with_the_columns_are_small_are_refused(
+    family_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    with pytest.raises(FormatError, match=r"mlp.down_proj: .* 172 columns in groups of 32; .* parts of 4 "):
+        export(quantized(load(family_folder("Llama")), "w4a8g32", {}), "compressed-tensors", tmp_path / "folder")
 
 
 def test_a_changed_code_is_found(wide: LoadedModel, tmp_path: Path) -> None:
