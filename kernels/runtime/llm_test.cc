@@ -1,4 +1,4 @@
-// Tests of llm.h on a model file: llm_test MODEL. Prints what failed and "N passed, N failed".
+// Tests of llm.h and of what linears share, on a model file: llm_test MODEL. Prints what failed and "N passed, N failed".
 //
 // malloc, mmap and their like are the ones below, which count: in a static binary they take the place of the C library's, so that
 // operator new and the library's own allocations come by here as well.
@@ -90,6 +90,68 @@ void test_allocations_are_seen() {
   check(!memory.allocate(4096, true, "a page") && allocations > mapped_before, "and so would a mapping");
 }
 
+// What a file may say of a linear's inputs, each part in memory of its own.
+struct Inputs {
+  int32_t order[4] = {1, 0, 3, 2}, begin[1] = {1}, end[1] = {3};
+  float factors[4] = {1, 2, 3, 4};
+
+  Packing packing() const {
+    Packing found;
+    found.columns = 4;
+    found.bits = 8;
+    found.order = order;
+    found.factors = factors;
+    found.side_begin = begin;
+    found.side_end = end;
+    found.side_inputs = 1;
+    found.spans = {{0, 32, 32}};
+    return found;
+  }
+};
+
+void test_equal_inputs_share_one_packing() {
+  const Inputs first, again;
+  Inputs other;
+  GeneralLinears general;
+  const Packing* one = general.intern(first.packing());
+  check(general.intern(again.packing()) == one && general.packings.size() == 1, "inputs of one content are packed once, wherever they lie");
+
+  std::vector<Packing> others(14, first.packing());
+  others[0].order = nullptr;
+  others[1].factors = nullptr;
+  others[2].bits = 4;
+  others[3].own_scales = true;
+  others[4].hadamard = 2;
+  others[5].scale = 0.1f;
+  others[6].zero = 1;
+  others[7].keeps_row = true;
+  others[8].spans = {{0, 32, 64}};
+  others[9].side_inputs = 0;
+  other.order[0] = 0, other.order[1] = 1, other.factors[3] = 5, other.begin[0] = 0, other.end[0] = 4;
+  others[10].order = other.order;
+  others[11].factors = other.factors;
+  others[12].side_begin = other.begin;
+  others[13].side_end = other.end;
+  for (const Packing& packing : others) general.intern(packing);
+  check(general.packings.size() == 1 + others.size(), "and any that differ are not");
+
+  GeneralLinear general_a, general_b, general_c;
+  general_a.packing = general_b.packing = one;
+  general_c.packing = &general.packings.back();
+  Linear a, b, c;
+  a.general = &general_a;
+  b.general = &general_b;
+  c.general = &general_c;
+  check(Activations::share_form(a, b) && !Activations::share_form(a, c), "linears share what is packed for them where it is the same");
+}
+
+void test_a_file_has_each_packing_once(const Model& model) {
+  bool once = true;
+  for (const Packing& a : model.general.packings)
+    for (const Packing& b : model.general.packings) once = once && (&a == &b || !(a == b));
+  check(once, "no two packings of a file are equal");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -100,6 +162,8 @@ int main(int argc, char** argv) {
     return 2;
   }
   test_allocations_are_seen();
+  test_equal_inputs_share_one_packing();
+  test_a_file_has_each_packing_once(model);
   for (const int threads : {1, 3}) {
     for (const KvType kv : {KvType::kFp32, KvType::kFp16, KvType::kInt8}) test_nothing_is_allocated(&model, threads, kv);
     if (model.cache.declared) test_nothing_is_allocated(&model, threads, KvType::kCodes);

@@ -7,6 +7,7 @@ Weights come from numpy's frozen RandomState stream, so every machine makes the 
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,14 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from quantizers.export import write_gguf, write_reference, write_tokens
 from quantizers.families import LLAMA
-from quantizers.models import LoadedModel
+from quantizers.kv_cache import Cache
+from quantizers.kv_codes import Codes, Fit
+from quantizers.linear import Inputs, QuantizedLinear, Side, Sparse, Stored, hadamard_transform
+from quantizers.models import LoadedModel, linears
 from quantizers.plan import Plan
-from quantizers.primitives import pack_codes
-from quantizers.quantized_model import quantize
+from quantizers.primitives import Levels, QuantizedWeight, pack_codes
+from quantizers.primitives import quantize as quantize_weight
+from quantizers.quantized_model import QuantizedModel, quantize
 from quantizers.recipes import RECIPES
 from quantizers.scheme import FP16, Scheme
 
@@ -54,6 +59,74 @@ def golden_plan() -> Plan:
     return Plan(Scheme.parse("w4a8"), layers)
 
 
+def general_model(loaded: LoadedModel) -> QuantizedModel:
+    """Every part that a linear may have besides codes and scales, and a cache of codes."""
+    plain = quantize(loaded, RECIPES["rtn"], Plan(FP16))
+    tensors: dict[str, Stored] = dict(plain.tensors)
+    for number, name in enumerate(linears(loaded.model)):
+        weight = loaded.model.get_submodule(name).weight.detach()
+        tensors[name] = general_linear(weight, number)
+        if number % 2:
+            noise = np.random.RandomState(200 + number).standard_normal(len(weight))
+            tensors[f"{name}.bias"] = torch.from_numpy((0.1 * noise).astype(np.float32))
+    return replace(plain, tensors=tensors, cache=general_cache())
+
+
+def general_linear(weight: torch.Tensor, number: int) -> Stored:
+    """A weight [N, K] in one of seven forms."""
+    random = np.random.RandomState(100 + number)
+    n, k = weight.shape
+    order, rows = (torch.from_numpy(random.permutation(size)) for size in (k, n))
+    factors = torch.from_numpy((random.rand(k) + 0.5).astype(np.float32))
+    w4, w8, w4a16 = (Scheme.parse(word) for word in ("w4a8g32", "w8a8", "w4a16g32"))
+    codes = quantize_weight(weight, w4).codes
+    match number % 7:
+        case 0:
+            ordered = weight[:, order]
+            pieces = quantize_weight(ordered[:, :32], w8), quantize_weight(ordered[:, 32:], Scheme.parse("w2a8g32"))
+            return QuantizedLinear(pieces, Inputs(order=order))
+        case 1:
+            book = torch.from_numpy(np.sort(random.randint(-127, 128, 16)).astype(np.int8))
+            return QuantizedWeight(w4, codes, torch.full((n, -(-k // 32)), 0.004).half(), codebook=book)
+        case 2:
+            levels, zeros = (torch.from_numpy(random.randint(6, 10, (n, -(-k // 32)))) for _ in range(2))
+            return QuantizedWeight(
+                w4, codes, torch.full((n, 1), 0.005).half(), levels=Levels(levels.to(torch.int8), zeros.to(torch.uint8))
+            )
+        case 3:
+            begin, end = torch.tensor([3, 32], dtype=torch.int32), torch.tensor([4, 64], dtype=torch.int32)
+            side = Side(begin, end, torch.from_numpy((0.02 * random.standard_normal((n, 2))).astype(np.float16)))
+            return QuantizedLinear((quantize_weight(hadamard_transform(weight, 8), w4),), Inputs(hadamard=8), side=side)
+        case 4:
+            large = weight.abs() > 0.35
+            sparse = Sparse.of(weight * large)
+            return QuantizedLinear(
+                (quantize_weight(weight * ~large / factors, w4),), Inputs(factors=factors), sparse=sparse
+            )
+        case 5:
+            parts = quantize_weight(weight[rows[:40]], Scheme.parse("w8a8g32")), quantize_weight(weight[rows[40:]], w4)
+            return QuantizedLinear(parts, Inputs(scale=0.03, zero=-3), rows)
+        case _:
+            return QuantizedLinear((weight[:, :32].half(), quantize_weight(weight[:, 32:], w4a16)))
+
+
+def general_cache() -> Cache:
+    """Keys by channel, sorted, before rotation and with outliers; values by a codebook; the past only."""
+    random = np.random.RandomState(5)
+    shape = 2, 18
+    layers = []
+    for _ in range(2):
+        order = torch.from_numpy(np.argsort(random.rand(*shape), axis=1))
+        scales, offsets = (
+            torch.from_numpy(x.astype(np.float16)) for x in (0.3 + 0.2 * random.rand(*shape), -3 - random.rand(*shape))
+        )
+        book = torch.from_numpy(np.sort(2 * random.rand(8) - 1).astype(np.float16))
+        layers.append((Fit(order, scales, offsets), Fit(codebook=book)))
+    keys = Codes(bits=4, axis="channel", outliers=2, ordered=True)
+    values = Codes(bits=3, grid="codebook", group=8)
+    return Cache(keys, values, rotated=False, first=3, past_only=True, layers=tuple(layers))
+
+
 def golden_tokens() -> torch.Tensor:
     """Three windows and a tail that is dropped."""
     return torch.from_numpy(np.random.RandomState(3).randint(0, VOCAB, WINDOW * WINDOWS + 5))
@@ -86,9 +159,12 @@ def main(folder: Path) -> None:
     mixed = quantize(loaded, RECIPES["rtn"], golden_plan())
     write_gguf(mixed, folder / "model.gguf")
     write_gguf(quantize(loaded, RECIPES["rtn"], Plan(FP16)), folder / "model-fp16.gguf")
+    general = general_model(loaded)
+    write_gguf(general, folder / "model-general.gguf")
     write_tokens(folder / "model.tokens", tokens.tolist(), VOCAB)
     write_reference(folder / "model.reference", logprobs(mixed.as_torch(), tokens), WINDOW)
     write_reference(folder / "model-fp16.reference", logprobs(loaded.model, tokens), WINDOW)
+    write_reference(folder / "model-general.reference", logprobs(general.as_torch(), tokens), WINDOW)
     (folder / "packed.json").write_text(json.dumps(packed(), indent=1) + "\n")
 
 

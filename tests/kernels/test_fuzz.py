@@ -8,6 +8,7 @@ import pytest
 
 CORPUS = Path(__file__).parents[1] / "golden" / "fuzz"
 MODELS = sorted((CORPUS / "model").iterdir())
+SEEDS = sorted((CORPUS / "seed").iterdir())
 DATA_FILES = sorted((CORPUS / "data_file").iterdir())
 LEASES = sorted((CORPUS / "lease").iterdir())
 COMMANDS = ("mm", "llm", "score")
@@ -17,6 +18,13 @@ COMMANDS = ("mm", "llm", "score")
 def test_a_fuzzed_model_is_run_or_refused(agent: Any, path: Path) -> None:
     answer = agent("llm", "--model", path, "--prefill", 2, "--decode", 1, "--iterations", 1)
     assert answer.error is None or answer.error["code"] in {"model", "unsupported", "usage"}
+
+
+@pytest.mark.parametrize("path", SEEDS, ids=lambda path: path.name)
+def test_fuzzing_starts_from_models_that_run(agent: Any, path: Path) -> None:
+    answer = agent("llm", "--model", path, "--prefill", 2, "--decode", 1, "--iterations", 1)
+    assert answer.error is None
+    assert path.stat().st_size <= 8192, "as kernels/fuzz/README.md says to the fuzzer"
 
 
 @pytest.mark.parametrize("path", DATA_FILES, ids=lambda path: path.name)

@@ -128,7 +128,7 @@ def test_a_packed_output_agrees_with_the_simulation(agent: Any, tmp_path: Path, 
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 
-@pytest.mark.parametrize("name", ["model", "model-fp16"])
+@pytest.mark.parametrize("name", ["model", "model-fp16", "model-general"])
 @pytest.mark.parametrize("cpu", [None, "cortex-a72", "max"])
 def test_golden_models_score_as_their_golden_references(agent: Any, arm_agent: Any, name: str, cpu: str | None) -> None:
     run = agent if cpu is None else arm_agent(cpu)
