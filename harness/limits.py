@@ -25,7 +25,8 @@ REFERENCE = "w4a8g128"
 """The scheme that a percentage refers to unless it names another: the format most deployments use today."""
 RANGE = "range"
 """Said in place of a scheme: the percentage is of the way from the least to the most."""
-_AMOUNT = re.compile(r"(?P<number>\d+(\.\d+)?(e-?\d+)?)(?P<unit>%|[A-Za-z]*)(:(?P<scheme>\w+))?")
+_NUMBER = re.compile(r"\d+(\.\d+)?(e-?\d+)?")
+_AMOUNT = re.compile(rf"(?P<number>{_NUMBER.pattern})(?P<unit>%|[A-Za-z]*)(:(?P<scheme>\w+))?")
 
 
 @dataclass(frozen=True)
@@ -77,10 +78,12 @@ def parse_weights(words: Iterable[str]) -> dict[str, float]:
     """`METRIC=WEIGHT` words, of what is minimised; raises UsageError."""
     found = {}
     for word in words:
-        limit = Limit.parse(word)
-        if limit.relative_to is not None:
-            raise UsageError(f"weight {word!r}: expected {limit.metric}=NUMBER, such as {limit.metric}=0.5")
-        found[limit.metric] = limit.amount
+        metric, _, text = (part.strip() for part in word.partition("="))
+        if metric not in METRICS:
+            raise UsageError(f"weight {word!r}: no metric {metric!r}{nearest(metric, METRICS)}")
+        if not _NUMBER.fullmatch(text):
+            raise UsageError(f"weight {word!r}: expected {metric}=NUMBER, such as {metric}=0.5")
+        found[metric] = float(text)
     return found
 
 
@@ -100,7 +103,7 @@ def _relative(word: str, metric: str, match: re.Match[str]) -> Limit:
         if scheme != RANGE:
             Scheme.parse(scheme)
     except SchemeError as error:
-        raise UsageError(f"budget {word!r}: {error}") from error
+        raise UsageError(f"budget {word!r}: expected `{RANGE}` or a scheme; {error}") from error
     return Limit(metric, float(match["number"]) / 100, scheme)
 
 

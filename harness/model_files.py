@@ -44,12 +44,12 @@ class Shape:
 
 def shape_of(name: str) -> Shape:
     """Raises UsageError for a shape that nobody published here."""
-    from quantizers.errors import UnsupportedModelError
+    from quantizers.errors import InvalidModelError
     from quantizers.random_model import sizes_of
 
     try:
         return Shape(name, sizes_of(name))
-    except UnsupportedModelError as error:
+    except InvalidModelError as error:
         raise UsageError(str(error)) from None
 
 

@@ -46,7 +46,11 @@ class Plan:
 
     @classmethod
     def load(cls, path: Path) -> "Plan":
-        return cls.from_json(path.read_text(encoding="utf-8"))
+        """Raises PlanError with the file."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except PlanError as error:
+            raise PlanError(f"{path}: {error}") from error
 
 
 def _object(text: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from quantizers.blocks.round import Nearest
-from quantizers.errors import UnsupportedModelError, nearest
+from quantizers.errors import InvalidModelError, nearest
 from quantizers.families import LLAMA
 from quantizers.models import LoadedModel
 from quantizers.plan import Plan
@@ -41,7 +41,7 @@ STANDARD_DEVIATION = 0.02
 def random_model(shape: str, plan: Plan, seed: int = 1, sizes: Mapping[str, int] | None = None) -> QuantizedModel:
     """A QuantizedModel of a shape in SHAPES, its output untied; equal arguments give equal weights.
 
-    With `sizes` the shape is only a name for them. Raises UnsupportedModelError for a shape that is not there and
+    With `sizes` the shape is only a name for them. Raises InvalidModelError for a shape that is not there and
     PlanError for a layer that is not.
     """
     source = _unloaded(shape, sizes or sizes_of(shape))
@@ -57,9 +57,9 @@ def random_model(shape: str, plan: Plan, seed: int = 1, sizes: Mapping[str, int]
 
 
 def sizes_of(shape: str) -> Mapping[str, int]:
-    """Keys of a LlamaConfig; raises UnsupportedModelError for a shape that is not there."""
+    """Keys of a LlamaConfig; raises InvalidModelError for a shape that is not there."""
     if shape not in SHAPES:
-        raise UnsupportedModelError(f"no shape {shape!r}; nearest: {nearest(shape, SHAPES)}")
+        raise InvalidModelError(f"no shape {shape!r}; nearest: {nearest(shape, SHAPES)}")
     return SHAPES[shape]
 
 

@@ -10,6 +10,7 @@ blocks: [{block: nearest}]
 targets: [{match: "*.ffn_down", scheme: w6a8ag128}]
 """
 
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -99,7 +100,9 @@ AnyBlock = Annotated[
 ]
 # fmt: on
 """Every block that a recipe may name."""
-_BLOCKS = [str(block.model_fields["block"].default) for block in get_args(get_args(AnyBlock)[0])]
+_BLOCKS: dict[str, type[Block]] = {
+    str(block.model_fields["block"].default): block for block in get_args(get_args(AnyBlock)[0])
+}
 
 
 class Target(BaseModel):
@@ -166,23 +169,41 @@ class Recipe(BaseModel):
         return yaml.safe_dump(self.model_dump(mode="json", exclude_defaults=False), sort_keys=False)
 
     @classmethod
-    def from_yaml(cls, text: str) -> "Recipe":
-        """Raises RecipeError with the entry that is wrong."""
+    def from_yaml(cls, text: str, where: str = "recipe") -> "Recipe":
+        """Raises RecipeError with `where` and the entry that is wrong."""
         try:
             return cls.model_validate(yaml.safe_load(text))
         except yaml.YAMLError as error:
-            raise RecipeError(f"recipe: not YAML: {error}") from error
+            raise RecipeError(f"{where}: not YAML: {error}") from error
         except ValidationError as error:
-            raise RecipeError(f"recipe: {_complaint(error)}") from error
+            raise RecipeError(f"{where}: {_complaint(error)}") from error
 
 
 def _complaint(error: ValidationError) -> str:
     """The first entry that is wrong, such as `blocks.0.gptq.damp`, and with what."""
     first = error.errors(include_url=False)[0]
-    entry = ".".join(map(str, first["loc"])) or "the file"
-    if first["type"] == "union_tag_invalid":
-        return f"{entry}: no block {first['ctx']['tag']!r}; nearest: {nearest(first['ctx']['tag'], _BLOCKS)}"
-    return f"{entry}: {first['msg']}, found {str(first['input'])[:80]!r}"
+    place = [str(part) for part in first["loc"]]
+    entry, found = ".".join(place), str(first["input"])[:80]
+    match first["type"]:
+        case "union_tag_invalid":
+            return f"{entry}: no block {first['ctx']['tag']!r}; nearest: {nearest(first['ctx']['tag'], _BLOCKS)}"
+        case "union_tag_not_found":
+            return f"{entry}: expected `block` with a name, such as {{block: gptq}}, found {found!r}"
+        case "extra_forbidden":
+            return f"{entry}: no such entry; nearest: {nearest(place[-1], _entries(place[:-1]))}"
+        case "missing":
+            return f"{entry} is missing"
+        case "tuple_type":
+            return f"{entry}: expected a list, found {found!r}"
+        case "model_type" if not place:
+            return f"expected the entries {', '.join(Recipe.model_fields)}, found {found!r}"
+    return f"{entry}: {first['msg']}, found {found!r}"
+
+
+def _entries(place: Sequence[str]) -> Iterable[str]:
+    """Of what stands at (), (`blocks`, `0`, `gptq`) or (`targets`, `0`)."""
+    kind: type[BaseModel] = Recipe if not place else _BLOCKS[place[2]] if place[0] == "blocks" else Target
+    return kind.model_fields
 
 
 def _matches(pattern: str, name: str, alias: str) -> bool:
@@ -303,9 +324,18 @@ RECIPES = {
 
 
 def find(name: str) -> Recipe:
-    """A recipe of ours or of a YAML file; raises RecipeError with the nearest names."""
+    """A recipe of ours or of a YAML file; raises RecipeError with the nearest names, or what is wrong in the file."""
     if name in RECIPES:
         return RECIPES[name]
-    if name.endswith((".yaml", ".yml")) and Path(name).is_file():
-        return Recipe.from_yaml(Path(name).read_text(encoding="utf-8"))
-    raise RecipeError(f"no recipe {name!r}; nearest: {nearest(name, RECIPES)}")
+    if name.endswith((".yaml", ".yml")):
+        return Recipe.from_yaml(_text(Path(name)), name)
+    raise RecipeError(f"no recipe {name!r}; nearest: {nearest(name, RECIPES)}; a file of your own ends in .yaml")
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RecipeError(f"{path}: expected a recipe file: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{path}: expected a recipe file in UTF-8: {error}") from error

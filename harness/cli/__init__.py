@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     own_stdout()
     # Threads of torch that wait actively on a busy machine slow each other down: 14 times in quantizing on 2 cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Bars of libraries would be drawn across ours.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     try:
         app(words)
     except Exception as error:

@@ -11,6 +11,8 @@ from harness.progress import Advance, Progress
 BAR = 24
 COUNTS = 28
 """Columns that counts, times and the gaps between them take."""
+LEAST = 10
+"""Columns below which a part of a name says nothing."""
 
 
 def shown_progress() -> Progress:
@@ -53,9 +55,18 @@ class Bars:
             TextColumn("{task.fields[what]}", markup=False, style="dim"),
         )
         # What is being done gives way first: a narrow screen keeps the counts and times.
-        room = max(console.width - len(name) - BAR - COUNTS, 0)
+        room = console.width - len(name) - BAR - COUNTS
         with RichProgress(*columns, console=console) as progress:
             task = progress.add_task(name, total=None, what="")
-            yield lambda done, total, what: progress.update(task, completed=done, total=total or None, what=what[:room])
+            yield lambda done, total, what: progress.update(
+                task, completed=done, total=total or None, what=shortened(what, room)
+            )
             total = progress.tasks[task].total or 1
             progress.update(task, what="", completed=total, total=total)
+
+
+def shortened(text: str, room: int) -> str:
+    """The end of what is too long, which tells layers and files apart; nothing where little of it would be left."""
+    if len(text) <= room:
+        return text
+    return f"…{text[1 - room :]}" if room >= LEAST else ""

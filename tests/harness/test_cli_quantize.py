@@ -1,14 +1,17 @@
 """`bench quantize` and `bench recipes`: what they write, print and refuse."""
 
 import json
+import resource
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from harness.cli import main
+from quantizers.exports import path_of
 from quantizers.recipes import RECIPES, Recipe
 
 
@@ -58,7 +61,11 @@ def test_a_scheme_stands_for_the_recipes_but_not_for_its_targets(capsys: pytest.
     ("words", "hint"),
     [
         (["--recipe", "gptk"], "gptq"),
-        (["--recipe", "mine.yaml"], "blocks.0.gptq.dump"),
+        (["--recipe", "mine.yaml"], "mine.yaml: blocks.0.gptq.dump: no such entry; nearest: damp"),
+        (["--recipe", "none.yaml"], "none.yaml: expected a recipe file: No such file"),
+        (["--shape", "tinyllama"], "nearest: tinyllama-1.1b"),
+        (["--shape", "tinyllama-1.1b", "--recipe", "spqr"], "leave out"),
+        (["--out", "mine.yaml/model.gguf"], "choose another --out"),
         (["--export", "ggml"], "did you mean gguf"),
         (["--scheme", "w4a8", "--plan", "plan.json"], "exclude each other"),
         (["--plan", "none.json"], "none.json"),
@@ -87,11 +94,49 @@ def test_what_a_format_cannot_say_names_the_layer_and_leaves_nothing(capsys: pyt
     assert not list(Path().glob("*model*"))
 
 
+def test_a_format_that_cannot_say_the_recipe_does_not_cost_the_others(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("quantize", "--recipe", "rtn", "--scheme", "w3a8", "--export", "onnx,gguf")
+    assert bench(*words, "--json") == 2
+    found, error = capsys.readouterr()
+    assert "onnx has weights of 2, 4, 8 bits, not 3" in error
+    assert json.loads(found)["exports"].keys() == {"gguf"} and json.loads(found)["refused"].keys() == {"onnx"}
+    assert [path.name for path in Path().glob("*model*")] == ["model.gguf"]
+
+
+@pytest.fixture
+def _small_disk() -> Iterator[None]:
+    """A limit on the size of files stands for a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("_small_disk")
+@pytest.mark.parametrize("name", ["gguf", "compressed-tensors", "onnx"])
+def test_a_full_disk_names_the_file_and_leaves_nothing(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert bench("quantize", "--recipe", "rtn", "--export", name, "--out", "out/model.gguf") == 3
+    assert f"{path_of(name, Path('out/model.gguf'))} cannot be written" in capsys.readouterr().err
+    assert not list(Path("out").iterdir())
+
+
+def test_whoever_stops_it_learns_what_is_kept(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object) -> None:
+        Path("model.gguf.partial").mkdir()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("harness.cli.quantize._quantized", stopped)
+    assert bench("quantize", "--stream") == 130
+    assert "the same command goes on behind what is finished, in model.gguf.partial" in capsys.readouterr().err
+
+
 def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert bench("recipes", "smoothquant-gptq") == 0
-    printed = capsys.readouterr().out
+    printed, beside = capsys.readouterr()
     assert Recipe.from_yaml(printed) == RECIPES["smoothquant-gptq"]
-    assert "streams: yes" in printed
+    assert "streams; asks int8 activations; the agent runs it" in beside
 
 
 def test_a_recipe_says_whether_it_streams(capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,8 +46,13 @@ def test_a_percentage_of_the_range_lies_between_the_least_and_the_most() -> None
 
 def test_weights_are_numbers() -> None:
     assert parse_weights(["kl=1", "decode_ms=0.5"]) == {"kl": 1.0, "decode_ms": 0.5}
-    with pytest.raises(UsageError, match="expected kl=NUMBER"):
-        parse_weights(["kl=90%"])
+    for word, complaint in (
+        ("kl=90%", "expected kl=NUMBER"),
+        ("bytes=3MB", "bytes=NUMBER"),
+        ("kx=1", "did you mean kl"),
+    ):
+        with pytest.raises(UsageError, match=f"weight '{word}': .*{complaint}"):
+            parse_weights([word])
 
 
 def test_without_a_name_a_percentage_refers_to_the_reference() -> None:
@@ -65,6 +70,7 @@ def test_without_a_name_a_percentage_refers_to_the_reference() -> None:
         ("decode_ms=-1", "expected decode_ms=NUMBER"),
         ("decode_ms=nan", "expected decode_ms=NUMBER"),
         ("bytes=90%:w4", "is no scheme"),
+        ("bytes=50%:rang", "expected `range` or a scheme"),
         ("bytes=90MB:w8a8", "does not fit"),
         ("", "no metric"),
     ],

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quantizers import random_model as module
-from quantizers.errors import PlanError, UnsupportedModelError
+from quantizers.errors import InvalidModelError, PlanError
 from quantizers.export import verify_roundtrip, write_gguf
 from quantizers.plan import OUTPUT, Plan
 from quantizers.primitives import QuantizedWeight, dequantize
@@ -49,7 +49,7 @@ def test_equal_seeds_give_equal_weights() -> None:
 
 
 def test_what_is_not_there_is_refused_with_the_nearest() -> None:
-    with pytest.raises(UnsupportedModelError, match="nearest: tiny"):
+    with pytest.raises(InvalidModelError, match="nearest: tiny"):
         random_model("tinny", plan())
     with pytest.raises(PlanError, match="embed_tokens"):
         random_model("tiny", plan(**{"model.embed_tokens": "w4a8"}))

@@ -1,5 +1,7 @@
 """Claims about recipes."""
 
+from pathlib import Path
+
 import pytest
 
 from quantizers.blocks.round import Nearest
@@ -25,7 +27,13 @@ def test_the_first_target_that_matches_wins() -> None:
     ("text", "complaint"),
     [
         ("name: x\nsource: y\nblocks: [{block: gptk}]", "gptk"),
-        ("name: x\nsource: y\nblocks: [{block: gptq, dump: 3}]", "dump"),
+        ("name: x\nsource: y\nblocks: [{block: gptq, dump: 3}]", "blocks.0.gptq.dump: no such entry; nearest: damp"),
+        ("name: x\nsource: y\nblocks: [{damp: 3}]", "blocks.0: expected `block` with a name"),
+        ("name: x\nsource: y\nblocks: gptq", "blocks: expected a list, found 'gptq'"),
+        ("name: x\nsource: y\nblocks: []\nsheme: w4a8", "sheme: no such entry; nearest: scheme"),
+        ("name: x\nsource: y\nblocks: []\ntargets: [{match: q, shceme: w8a8}]", "nearest: scheme|scheme is missing"),
+        ("name: x\nblocks: []", "source is missing"),
+        ("", "expected the entries name, source, blocks"),
         ("name: x\nsource: y\nblocks: []\nscheme: w99", "w99"),
         ("[", "recipe"),
     ],
@@ -33,6 +41,14 @@ def test_the_first_target_that_matches_wins() -> None:
 def test_a_recipe_that_cannot_be_read_names_the_entry(text: str, complaint: str) -> None:
     with pytest.raises(RecipeError, match=complaint):
         Recipe.from_yaml(text)
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_bytes(b"\xff\xfe")
+    (tmp_path / "folder.yaml").mkdir()
+    for name, complaint in (("other", "UTF-8"), ("folder", "Is a directory"), ("none", "No such file")):
+        with pytest.raises(RecipeError, match=f"{name}.yaml: .*{complaint}"):
+            find(str(tmp_path / f"{name}.yaml"))
 
 
 def test_names_are_keys_and_sources_are_given() -> None:
