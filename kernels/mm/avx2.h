@@ -33,6 +33,19 @@ inline __m256i codes_of(const uint8_t* planes, int step) {
   return planes_of<stored_bits(W), lowest_bit(W)>(planes, step);
 }
 
+// What 4-bit codes look up, as an expanded code.
+template <int W>
+inline __m256i table_of(const int8_t* book) {
+  if constexpr (!looks_up(W)) return _mm256_setzero_si256();
+  else return _mm256_add_epi8(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)book)), _mm256_set1_epi8((char)offset(W)));
+}
+
+template <int W>
+inline __m256i looked_up(__m256i table, const uint8_t* codes, int step) {
+  const __m256i w = codes_of<W>(codes, step);
+  return looks_up(W) ? _mm256_shuffle_epi8(table, w) : w;
+}
+
 // Keeps a sum in its register and additions in their order: the compiler would make trees of them, for which there are too few registers.
 inline void pin(__m256i& sum) { asm("" : "+x"(sum)); }
 
@@ -105,7 +118,12 @@ struct Avx2Base {
   static Floats to_floats(Sums s) { return _mm256_cvtepi32_ps(s); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm256_fmadd_ps(a, b, c); }
   static Floats plus(Floats a, Floats b) { return _mm256_add_ps(a, b); }
-  static Floats times(Floats a, float b) { return _mm256_mul_ps(a, _mm256_set1_ps(b)); }
+  static Sums plus(Sums a, Sums b) { return _mm256_add_epi32(a, b); }
+  static Floats times(Floats a, Floats b) { return _mm256_mul_ps(a, b); }
+  static Floats times(Floats a, float b) { return times(a, _mm256_set1_ps(b)); }
+  static Sums times(Sums a, Sums b) { return _mm256_mullo_epi32(a, b); }
+  static Sums bytes(const int8_t* p) { return _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
+  static Sums bytes(const uint8_t* p) { return _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i*)p)); }
   static Floats load(const float* y) { return _mm256_loadu_ps(y); }
   static void store(float* y, Floats f) { _mm256_storeu_ps(y, f); }
   static Sums load(const int32_t* s) { return _mm256_load_si256((const __m256i*)s); }

@@ -104,15 +104,16 @@ struct MmVariant {
   const MmFamily* family;
 };
 
-// Every row of variants.inc, then of families/families.inc for this architecture, best first, ends with a null name.
+// Every row of variants.inc, then of families/families.inc and families/tiles.inc for this architecture, each best first, ends with a
+// null name.
 extern const MmVariant kMmVariants[];
 
 // The best variant of a default family this CPU can run for M tokens (`m` > 1 prefers tiles with more rows), or, of any family, the
 // one called `name` if not null.
 // Null when there is none, or the CPU lacks a feature of its file.
 const MmVariant* mm_find(int weight, int activation_bits, int m, const char* name);
-// The best variant of one family this CPU can run, null when there is none.
-const MmVariant* mm_find_family(const MmFamily*, int weight, int activation_bits);
+// The same of one family.
+const MmVariant* mm_find_family(const MmFamily*, int weight, int activation_bits, int m);
 bool mm_runnable(const MmVariant*);
 bool mm_multiplies(const MmVariant*, int weight, int activation_bits);
 

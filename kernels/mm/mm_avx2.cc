@@ -9,7 +9,7 @@ namespace {
 
 // How many vpmaddubsw results fit 16 bits: 64, 43, 18, 8, 4, 2, 1 for 1..7 bits and a8; of 8 bits: of a half.
 constexpr int additions_before_drain(int weight, int activation_bits) {
-  return 32767 / (2 * largest_activation(activation_bits) * largest_code(weight == 8 ? 4 : weight));
+  return 32767 / (2 * largest_activation(activation_bits) * largest_code(fills_bytes(weight) ? 4 : weight));
 }
 
 inline __m256i drained(__m256i sums, __m256i pairs, int times = 1) {
@@ -21,24 +21,36 @@ inline __m256i upper_half(__m256i codes) { return lower_half(_mm256_srli_epi16(c
 
 inline __m256i load_codes(const uint8_t* w, int step) { return _mm256_load_si256((const __m256i*)(w + step * 32)); }
 
+// Of expanded codes of 8 bits; of 4-bit codes both are looked up.
+struct Halves { __m256i upper, lower; };
+
+template <int W>
+inline Halves halves_of(__m256i table, const uint8_t* codes, int step) {
+  const __m256i w = codes_of<W>(codes, step);
+  if constexpr (W == kCodebook) return {_mm256_shuffle_epi8(upper_half(table), w), _mm256_shuffle_epi8(lower_half(table), w)};
+  return {upper_half(w), lower_half(w)};
+}
+
 struct Avx2 : Avx2Base {
   static constexpr int kTokens = 4;
+  static constexpr bool kNarrowBooks = true;
   template <int W>
-  static constexpr int kBlocks = W == 8 ? 1 : 2;
+  static constexpr int kBlocks = fills_bytes(W) ? 1 : 2;
   template <int W>
-  static constexpr int kStepBytes = W == 8 ? 64 : 32;  // 8 bits: the upper halves, then the lower
+  static constexpr int kStepBytes = fills_bytes(W) ? 64 : 32;  // 8 bits: the upper halves, then the lower
 
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* out) {
+    const __m256i table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W)) {
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step, out += kStepBytes<W>) {
-        const __m256i w = codes_of<W>(codes, step);
-        if constexpr (W == 8) {
-          _mm256_store_si256((__m256i*)out, upper_half(w));
-          _mm256_store_si256((__m256i*)(out + 32), lower_half(w));
+        if constexpr (fills_bytes(W)) {
+          const Halves w = halves_of<W>(table, codes, step);
+          _mm256_store_si256((__m256i*)out, w.upper);
+          _mm256_store_si256((__m256i*)(out + 32), w.lower);
         } else {
-          _mm256_store_si256((__m256i*)out, w);
+          _mm256_store_si256((__m256i*)out, looked_up<W>(table, codes, step));
         }
       }
     }
@@ -46,7 +58,7 @@ struct Avx2 : Avx2Base {
 
   template <int W, int A, int Blocks, int Tokens>
   static BENCH_INLINE void dot(const uint8_t* const (&w)[Blocks], int blocks, const int8_t* a, size_t stride, Sums (&sums)[Blocks][Tokens]) {
-    if constexpr (W == 8) return dot_halves<A>(w, blocks, a, stride, sums);
+    if constexpr (fills_bytes(W)) return dot_halves<A>(w, blocks, a, stride, sums);
     constexpr int kDrain = additions_before_drain(W, A), kBlocksAtOnce = most(1, kDrain / kSteps);
     for (int b = 0; b < blocks;) {
       __m256i pairs[Blocks][Tokens] = {};
@@ -98,24 +110,26 @@ struct Avx2 : Avx2Base {
   }
 
   template <int W, int A>
-  static BENCH_INLINE void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static BENCH_INLINE void dot_packed(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     constexpr int kDrain = least(additions_before_drain(W, A), kSteps);
+    const __m256i table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       prefetch<W>(codes);
       __m256i pairs = _mm256_setzero_si256(), upper = pairs;
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step) {
-        const __m256i w = codes_of<W>(codes, step), x = broadcast4(a + 4 * step);
-        if constexpr (W == 8) {
-          upper = _mm256_add_epi16(upper, _mm256_maddubs_epi16(upper_half(w), x));
-          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(lower_half(w), x));
+        const __m256i x = broadcast4(a + 4 * step);
+        if constexpr (fills_bytes(W)) {
+          const Halves w = halves_of<W>(table, codes, step);
+          upper = _mm256_add_epi16(upper, _mm256_maddubs_epi16(w.upper, x));
+          pairs = _mm256_add_epi16(pairs, _mm256_maddubs_epi16(w.lower, x));
         } else {
-          const __m256i p = _mm256_maddubs_epi16(w, x);
+          const __m256i p = _mm256_maddubs_epi16(looked_up<W>(table, codes, step), x);
           pairs = step % kDrain == 0 ? p : _mm256_add_epi16(pairs, p);
           if (step % kDrain == kDrain - 1) sums = drained(sums, pairs);
         }
       }
-      if constexpr (W == 8) sums = drained(drained(sums, upper, 16), pairs);
+      if constexpr (fills_bytes(W)) sums = drained(drained(sums, upper, 16), pairs);
     }
   }
 };
@@ -123,8 +137,10 @@ struct Avx2 : Avx2Base {
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_avx2(...) MM_DEFINE(Avx2, __VA_ARGS__)
 #define MM_DEFINE_avxvnni(...)
 #define MM_DEFINE_avx512vnni(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

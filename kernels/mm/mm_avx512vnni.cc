@@ -22,21 +22,29 @@ struct Zmm {
   static Floats halves(const uint16_t* low, const uint16_t* high) {
     return _mm512_insertf32x8(_mm512_castps256_ps512(load_halves(low)), load_halves(high), 1);
   }
+  template <class Byte>
+  static Sums bytes(const Byte* low, const Byte* high) {
+    return _mm512_inserti32x8(_mm512_castsi256_si512(Avx2Base::bytes(low)), Avx2Base::bytes(high), 1);
+  }
   static Floats to_floats(Sums s) { return _mm512_cvtepi32_ps(s); }
   static Floats fma(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
-  static Floats times(Floats a, float b) { return _mm512_mul_ps(a, _mm512_set1_ps(b)); }
+  static Floats times(Floats a, Floats b) { return _mm512_mul_ps(a, b); }
+  static Floats times(Floats a, float b) { return times(a, _mm512_set1_ps(b)); }
+  static Sums times(Sums a, Sums b) { return _mm512_mullo_epi32(a, b); }
+  static Sums plus(Sums a, Sums b) { return _mm512_add_epi32(a, b); }
   static Floats load(const float* y) { return _mm512_loadu_ps(y); }
   static void store(float* y, Floats f) { _mm512_storeu_ps(y, f); }
   static Sums load(const int32_t* s) { return _mm512_loadu_si512(s); }
   static void store(int32_t* s, Sums v) { _mm512_storeu_si512(s, v); }
 
   template <int W>
-  static void unpack(const uint8_t* low, const uint8_t* high, int blocks, uint8_t* out) {
+  static void unpack(const int8_t* book, const uint8_t* low, const uint8_t* high, int blocks, uint8_t* out) {
+    const __m256i table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, low += kColumns * stored_bits(W), high += kColumns * stored_bits(W)) {
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step, out += 64) {
-        _mm256_store_si256((__m256i*)out, codes_of<W>(low, step));
-        _mm256_store_si256((__m256i*)(out + 32), codes_of<W>(high, step));
+        _mm256_store_si256((__m256i*)out, looked_up<W>(table, low, step));
+        _mm256_store_si256((__m256i*)(out + 32), looked_up<W>(table, high, step));
       }
     }
   }
@@ -66,8 +74,10 @@ struct Avx512Vnni : Vnni<Avx512Dot> {
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_avx512vnni(...) MM_DEFINE(Avx512Vnni, __VA_ARGS__)
 #define MM_DEFINE_avx2(...)
 #define MM_DEFINE_avxvnni(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

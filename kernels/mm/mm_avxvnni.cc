@@ -11,8 +11,10 @@ struct AvxDot {
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_avxvnni(...) MM_DEFINE(Vnni<AvxDot>, __VA_ARGS__)
 #define MM_DEFINE_avx2(...)
 #define MM_DEFINE_avx512vnni(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

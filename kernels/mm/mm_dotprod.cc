@@ -19,13 +19,14 @@ inline int32x4_t add_dot(int32x4_t sums, int8x16_t w, int8x16_t a, int step) {
 // have one unit for these.
 struct DotprodDecode : NeonFloats {
   template <int W>
-  static constexpr bool kValues = W == 8;
+  static constexpr bool kValues = fills_bytes(W);
 
   // Of 2 bits by the place of a field in its byte, else in turns where there is one plane: a chain alone would wait for itself.
   struct Chains { Sums at[3]; };
 
   template <int W, int A>
-  static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static void dot_packed(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+    if constexpr (W == kCodebook) return dot_book(vld1q_s8(book), codes, blocks, a, sums);
     constexpr int kBits = stored_bits(W);
     constexpr bool kOnePlane = kBits > 1 && plane_width(kBits) == kBits;
     Chains planes[3] = {};
@@ -35,6 +36,17 @@ struct DotprodDecode : NeonFloats {
         add_planes<kBits, kOnePlane || W == 1 ? 2 : 1>(codes, step, vld1q_s8(a + step / 4 * 16), planes);
     const Sums total = joined<kBits>(planes, same(0));
     sums = kOnePlane ? total : plus(sums, times_power<lowest_bit(W)>(total));
+  }
+
+  static void dot_book(int8x16_t table, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+    Sums chains[2] = {sums, same(0)};
+    for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(kCodebook), a += kColumns)
+      BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
+        const int8x16_t x = vld1q_s8(a + step / 4 * 16);
+        Sums& s = chains[step % 2];
+        s = {add_dot(s.low, values_of<kCodebook>(table, codes, step), x, step), add_dot(s.high, values_of<kCodebook>(table, codes + kHalf, step), x, step)};
+      }
+    sums = plus(chains[0], chains[1]);
   }
 
   template <int Bits, int Turns>
@@ -90,11 +102,12 @@ struct DotprodPrefill : NeonFloats {
   static constexpr bool kValues = true;
 
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+    const int8x16_t table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
       BENCH_UNROLL for (int step = 0; step < kSteps; ++step, out += kColumns) {
-        vst1q_s8((int8_t*)out, values_of<W>(codes, step));
-        vst1q_s8((int8_t*)out + kHalf, values_of<W>(codes + kHalf, step));
+        vst1q_s8((int8_t*)out, values_of<W>(table, codes, step));
+        vst1q_s8((int8_t*)out + kHalf, values_of<W>(table, codes + kHalf, step));
       }
   }
 
@@ -121,8 +134,10 @@ struct Dotprod<1> : DotprodDecode {};
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_dotprod(name, weight, activation_bits, tile_m) MM_DEFINE(Dotprod<tile_m>, name, weight, activation_bits, tile_m)
 #define MM_DEFINE_i8mm(...)
 #define MM_DEFINE_neon(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

@@ -17,7 +17,7 @@ inline int32x4_t add_dot(int32x4_t sums, uint8x16_t w, int8x16_t a, int step) {
 
 struct I8mmDecode : NeonFloats {
   template <int W, int A>
-  static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static void dot_packed(const int8_t*, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     Sums chains[2] = {sums, same(0)};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
@@ -40,12 +40,13 @@ struct I8mmPrefill : NeonFloats {
 
   // st2 writes two steps of 4 rows as rows of 8 columns.
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+    const int8x16_t table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
       BENCH_UNROLL for (int step = 0; step < kSteps; step += 2)
         BENCH_UNROLL for (int half = 0; half < kColumns; half += kHalf, out += kColumns) {
           int32x4x2_t two;
-          for (int i = 0; i < 2; ++i) two.val[i] = vreinterpretq_s32_s8(values_of<W>(codes + half, step + i));
+          for (int i = 0; i < 2; ++i) two.val[i] = vreinterpretq_s32_s8(values_of<W>(table, codes + half, step + i));
           vst2q_s32((int32_t*)out, two);
         }
   }
@@ -94,8 +95,10 @@ struct I8mm<1> : I8mmDecode {};
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_i8mm(name, weight, activation_bits, tile_m) MM_DEFINE(I8mm<tile_m>, name, weight, activation_bits, tile_m)
 #define MM_DEFINE_dotprod(...)
 #define MM_DEFINE_neon(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

@@ -9,10 +9,13 @@ namespace {
 // How many products fit 16 bits.
 constexpr int products(int largest, int activation_bits) { return 32767 / (largest * largest_activation(activation_bits)); }
 
-// What one token multiplies, which saves the subtraction where it can: 8 bits must lose 128 to be signed bytes, and one bit is 0 or -1.
+// What one token multiplies, which saves the subtraction where it can: 8 bits must lose 128 to be signed bytes, look-ups are values, and
+// one bit is 0 or -1.
+constexpr bool factors_are_values(int weight) { return weight == 8 || looks_up(weight); }
+
 template <int W>
-inline int8x16_t factors_of(const uint8_t* codes, int step) {
-  if constexpr (W == 8) return values_of<8>(codes, step);
+inline int8x16_t factors_of(int8x16_t table, const uint8_t* codes, int step) {
+  if constexpr (factors_are_values(W)) return values_of<W>(table, codes, step);
   else return vreinterpretq_s8_u8(W == 1 ? set_bits(codes, step) : codes_of<W>(codes, step));
 }
 
@@ -35,10 +38,11 @@ inline int8x16_t broadcast4(int8x16_t a, int step) {
 
 // One token, codes as they are packed: 17 products of w4a8.
 struct NeonDecode : NeonFloats {
+  static constexpr bool kNarrowBooks = true;
   template <int W>
-  static constexpr bool kValues = W == 8;
+  static constexpr bool kValues = factors_are_values(W);
   template <int W, int A>
-  static constexpr int kProducts = products(W == 1 ? 1 : W == 8 ? 128 : largest_code(W), A);
+  static constexpr int kProducts = products(W == 1 ? 1 : factors_are_values(W) ? offset(W) : largest_code(W), A);
 
   // Steps between drains, and blocks between drains where a block's 8 steps fit.
   template <int W, int A>
@@ -65,14 +69,16 @@ struct NeonDecode : NeonFloats {
   }
 
   template <int W, int A>
-  static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static void dot_packed(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     constexpr int kDrain = kDrainSteps<W, A>;
+    const int8x16_t table = table_of<W>(book);
     Pairs pairs = {};
     for (int b = 0; b < blocks;) {
       Wide wide = {};
       for (const int end = least(b + kDrainBlocks<W, A>, blocks); b < end; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
         BENCH_UNROLL for (int step = 0; step < kSteps; ++step) {
-          add_products(wide, factors_of<W>(codes, step), factors_of<W>(codes + kHalf, step), broadcast4(vld1q_s8(a + step / 4 * 16), step));
+          const int8x16_t x = broadcast4(vld1q_s8(a + step / 4 * 16), step);
+          add_products(wide, factors_of<W>(table, codes, step), factors_of<W>(table, codes + kHalf, step), x);
           if (step < kSteps - 1 && step % kDrain == kDrain - 1) drain(pairs, wide);
         }
       }
@@ -87,6 +93,7 @@ struct NeonDecode : NeonFloats {
 // have as they come: nothing is broadcast.
 struct NeonPrefill : NeonFloats {
   static constexpr int kTokens = 4;
+  static constexpr bool kNarrowBooks = true;
   static constexpr int kPassRows = 4;
   static constexpr int kPassBytes = kPassRows * kColumns;
   template <int W>
@@ -99,12 +106,13 @@ struct NeonPrefill : NeonFloats {
 
   // st4 writes 4 steps of 4 rows as rows of 16 columns.
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* __restrict out) {
+    const int8x16_t table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
       BENCH_UNROLL for (int half = 0; half < kColumns; half += kHalf)
         BENCH_UNROLL for (int step = 0; step < kSteps; step += 4, out += 64) {
           int32x4x4_t four;
-          BENCH_UNROLL for (int i = 0; i < 4; ++i) four.val[i] = vreinterpretq_s32_s8(values_of<W>(codes + half, step + i));
+          BENCH_UNROLL for (int i = 0; i < 4; ++i) four.val[i] = vreinterpretq_s32_s8(values_of<W>(table, codes + half, step + i));
           vst4q_s32((int32_t*)out, four);
         }
   }
@@ -168,7 +176,7 @@ struct NeonPrefill : NeonFloats {
       BENCH_UNROLL for (int r = 0; r < kPassRows; ++r)
         BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
           const int8x16_t w0 = vld1q_s8(w + 16 * r), w1 = vld1q_s8(w + 64 + 16 * r), x0 = vld1q_s8(a + t * stride), x1 = vld1q_s8(a + t * stride + 16);
-          if constexpr (W == 8) {
+          if constexpr (fills_bytes(W)) {
             sums[r][t] = vpadalq_s16(vpadalq_s16(sums[r][t], products_of(w0, x0)), products_of(w1, x1));
           } else {
             sums[r][t] = vpadalq_s16(sums[r][t], plus_products(products_of(w0, x0), w1, x1));
@@ -186,8 +194,10 @@ struct Neon<1> : NeonDecode {};
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_neon(name, weight, activation_bits, tile_m) MM_DEFINE(Neon<tile_m>, name, weight, activation_bits, tile_m)
 #define MM_DEFINE_i8mm(...)
 #define MM_DEFINE_dotprod(...)
 #define MM_DEFINE_scalar(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

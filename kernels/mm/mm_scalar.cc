@@ -28,11 +28,23 @@ struct Scalar {
     return f;
   }
 
+  template <class Each>
+  static Sums each_sum(const Each& each) {
+    Sums sums;
+    for (int r = 0; r < kRows; ++r) sums.v[r] = (int32_t)each(r);
+    return sums;
+  }
+
+  static Sums plus(const Sums& a, const Sums& b) { return each_sum([&](int r) { return (uint32_t)a.v[r] + (uint32_t)b.v[r]; }); }
+  static Sums times(const Sums& a, const Sums& b) { return each_sum([&](int r) { return (uint32_t)a.v[r] * (uint32_t)b.v[r]; }); }
+  template <class Byte>
+  static Sums bytes(const Byte* p) { return each_sum([p](int r) { return p[r]; }); }
   static Floats halves(const uint16_t* h) { return each_row([h](int r) { return half_to_float(h[r]); }); }
   static Floats to_floats(const Sums& sums) { return each_row([&](int r) { return (float)sums.v[r]; }); }
   static Floats fma(const Floats& a, const Floats& b, const Floats& c) { return each_row([&](int r) { return __builtin_fmaf(a.v[r], b.v[r], c.v[r]); }); }
   static Floats plus(const Floats& a, const Floats& b) { return each_row([&](int r) { return a.v[r] + b.v[r]; }); }
   static Floats times(const Floats& a, float b) { return each_row([&](int r) { return a.v[r] * b; }); }
+  static Floats times(const Floats& a, const Floats& b) { return each_row([&](int r) { return a.v[r] * b.v[r]; }); }
   static Floats load(const float* y) { return each_row([y](int r) { return y[r]; }); }
   static void store(float* y, const Floats& f) { __builtin_memcpy(y, f.v, sizeof f.v); }
   static void store(int32_t* s, const Sums& sums) { __builtin_memcpy(s, sums.v, sizeof sums.v); }
@@ -58,10 +70,14 @@ struct Scalar {
   }
 
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* out) {
     __builtin_memset(out, 0, (size_t)blocks * kSteps * kColumns);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
-      for (int step = 0; step < kSteps; ++step, out += kColumns) add_planes<stored_bits(W), lowest_bit(W)>(codes, step, out);
+      for (int step = 0; step < kSteps; ++step, out += kColumns) {
+        add_planes<stored_bits(W), lowest_bit(W)>(codes, step, out);
+        if (W == kCodebook)
+          for (int i = 0; i < kColumns; ++i) out[i] = (uint8_t)(book[out[i]] + offset(W));
+      }
   }
 
   template <int W, int A, int Blocks, int Tokens>
@@ -73,10 +89,10 @@ struct Scalar {
   }
 
   template <int W, int A>
-  static void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static void dot_packed(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       uint8_t w[kSteps * kColumns];
-      unpack<W>(codes, 1, w);
+      unpack<W>(book, codes, 1, w);
       Sums one[1][1] = {{sums}};
       const uint8_t* const from[1] = {w};
       dot<W, A>(from, 1, a, 0, one);
@@ -88,7 +104,7 @@ struct Scalar {
   static void unpack_floats(const uint8_t* codes, int blocks, const Floats& scale, float* out) {
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W)) {
       uint8_t w[kSteps * kColumns];
-      unpack<W>(codes, 1, w);
+      unpack<W>(nullptr, codes, 1, w);
       for (int k = 0; k < kColumns; ++k, out += kRows)
         for (int r = 0; r < kRows; ++r) out[r] = (float)(w[k / 4 * kColumns + 4 * r + k % 4] - offset(W)) * scale.v[r];
     }
@@ -112,7 +128,7 @@ struct Scalar {
     Floats sums[4] = {};
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       uint8_t w[kSteps * kColumns];
-      unpack<W>(codes, 1, w);
+      unpack<W>(nullptr, codes, 1, w);
       for (int k = 0; k < kColumns; ++k)
         for (int r = 0; r < kRows; ++r) sums[k % 4].v[r] += (float)(w[k / 4 * kColumns + 4 * r + k % 4] - offset(W)) * half_to_float(a[k]);
     }
@@ -132,6 +148,7 @@ struct Scalar {
 }  // namespace
 
 #define MM_VARIANT(isa, ...) MM_DEFINE_##isa(__VA_ARGS__)
+#define MM_TILE(isa, family, ...) MM_DEFINE_##isa(__VA_ARGS__)
 #define MM_DEFINE_scalar(...) MM_DEFINE(Scalar, __VA_ARGS__)
 #define MM_DEFINE_avx2(...)
 #define MM_DEFINE_avxvnni(...)
@@ -140,3 +157,4 @@ struct Scalar {
 #define MM_DEFINE_dotprod(...)
 #define MM_DEFINE_i8mm(...)
 #include "mm/variants.inc"
+#include "mm/families/tiles.inc"

@@ -262,12 +262,18 @@ void check_scheme(const Scheme& scheme, const std::vector<int>& tokens = {1, 2, 
   }
 }
 
+// The widest for which there are kernels that multiply fewer than 8 bits.
+constexpr int8_t kNarrowBook[16] = {-16, -13, -11, -9, -7, -5, -3, -1, 0, 2, 3, 5, 8, 10, 12, 15};
+
 // Families whose weights mean something else, against their own reference; as two calls too, as threads share the rows.
-void check_family(const MmFamily* family, const Scheme& scheme) {
-  for (const Case& c : cases(family == &mm_family_trip ? std::vector<int>{1, 34} : std::vector<int>{1, 5})) {
+void check_family(const MmFamily* family, const Scheme& scheme, const int8_t* codebook = nullptr) {
+  const bool tiles = family == &mm_family_codebook || family == &mm_family_twolevel;
+  const std::vector<int> tokens = tiles ? std::vector<int>{1, 3, 4, 17} : std::vector<int>{1, family == &mm_family_trip ? 34 : 5};
+  for (const Case& c : cases(tokens)) {
     if (family == &mm_family_trip && c.group) continue;
     const Problem problem(scheme, c);
-    const MmExample example(*family, problem.shape.n, problem.shape.k, problem.shape.group, 42);
+    MmExample example(*family, problem.shape.n, problem.shape.k, problem.shape.group, 42);
+    if (codebook) example.extra.codebook = codebook;
     auto weights = problem.weights;
     weights.extra = &example.extra;
     const auto want = problem.product([&](auto... operands) { mm_reference_extra(family, operands...); }, weights);
@@ -288,6 +294,12 @@ void check_find() {
     const MmVariant* decode = mm_find(v->weight, v->activation_bits, 1, nullptr);
     const MmVariant* prefill = mm_find(v->weight, v->activation_bits, 128, nullptr);
     expect(decode && decode->tile_m == 1 && prefill && prefill->tile_m > 1, name + "'s scheme has a tile for decoding and one for prefill");
+  }
+  for (const MmVariant* v = kMmVariants; v->name; ++v) {
+    if (v->family->by_default || v->tile_m == 1 || !mm_runnable(v)) continue;
+    const MmVariant* decode = mm_find_family(v->family, v->weight, v->activation_bits, 1);
+    const MmVariant* prefill = mm_find_family(v->family, v->weight, v->activation_bits, 128);
+    expect(decode && decode->tile_m == 1 && prefill && prefill->tile_m > 1, std::string(v->name) + "'s family is found for decoding and for prefill");
   }
   expect(mm_find(4, 8, 1, "mm_w4a8_1x8x4_abacus") == nullptr, "an unknown name finds nothing");
   expect(mm_find(10, 8, 1, nullptr) == nullptr, "an unsupported width finds nothing");
@@ -379,6 +391,7 @@ int run_tests(const std::set<std::string>& expected, bool exactly) {
   for (const MmFamily* const* family = kMmFamilies; *family; ++family) {
     if (!(*family)->needs_extra) continue;
     for (int activation_bits : {4, 8}) check_family(*family, {4, activation_bits, false});
+    if (*family == &mm_family_codebook) check_family(*family, {4, 8, false}, kNarrowBook);
     if (*family == &mm_family_codebook || *family == &mm_family_rowsplit) check_family(*family, {4, 8, true});
   }
   printf("%s: %d passed, %d failed\n", join(run).c_str(), passed, failed);

@@ -44,6 +44,19 @@ inline int8x16_t values_of(const uint8_t* codes, int step) {
   else return vreinterpretq_s8_u8(vsubq_u8(codes_of<W>(codes, step), vdupq_n_u8(offset(W))));
 }
 
+template <int W>
+inline int8x16_t table_of(const int8_t* book) {
+  if constexpr (looks_up(W)) return vld1q_s8(book);
+  else return vdupq_n_s8(0);
+}
+
+// The same; those of a codebook are looked up.
+template <int W>
+inline int8x16_t values_of(int8x16_t table, const uint8_t* codes, int step) {
+  if constexpr (looks_up(W)) return vqtbl1q_s8(table, codes_of<W>(codes, step));
+  else return values_of<W>(codes, step);
+}
+
 // The lane of a by-element instruction must be a constant; after unrolling it is, and the switch is gone.
 inline float32x4_t fma_lane(float32x4_t sum, float32x4_t w, float32x4_t a, int lane) {
   switch (lane) {
@@ -87,7 +100,12 @@ struct NeonFloats {
   static Floats to_floats(Sums s) { return {vcvtq_f32_s32(s.low), vcvtq_f32_s32(s.high)}; }
   static Floats fma(Floats a, Floats b, Floats c) { return {vfmaq_f32(c.low, a.low, b.low), vfmaq_f32(c.high, a.high, b.high)}; }
   static Sums plus(Sums a, Sums b) { return {vaddq_s32(a.low, b.low), vaddq_s32(a.high, b.high)}; }
+  static Sums times(Sums a, Sums b) { return {vmulq_s32(a.low, b.low), vmulq_s32(a.high, b.high)}; }
+  static Sums bytes(const int8_t* p) { return bytes(vmovl_s8(vld1_s8(p))); }
+  static Sums bytes(const uint8_t* p) { return bytes(vreinterpretq_s16_u16(vmovl_u8(vld1_u8(p)))); }
+  static Sums bytes(int16x8_t v) { return {vmovl_s16(vget_low_s16(v)), vmovl_high_s16(v)}; }
   static Floats plus(Floats a, Floats b) { return {vaddq_f32(a.low, b.low), vaddq_f32(a.high, b.high)}; }
+  static Floats times(Floats a, Floats b) { return {vmulq_f32(a.low, b.low), vmulq_f32(a.high, b.high)}; }
   static Floats times(Floats a, float b) { return {vmulq_n_f32(a.low, b), vmulq_n_f32(a.high, b)}; }
   static Floats load(const float* y) { return {vld1q_f32(y), vld1q_f32(y + 4)}; }
   static Sums load(const int32_t* s) { return {vld1q_s32(s), vld1q_s32(s + 4)}; }

@@ -8,15 +8,17 @@
 //   kTokens, kBlocks<W>, kFloatTokens     tokens and row blocks of a prefill tile; 16 floats tile with kFloatTokens
 //   kStepBytes<W>                         bytes that one step (8 rows x 4 columns) takes unpacked
 //   kValues<W>                            optional: the dots take code - offset for the code, and nothing is left to be taken off
-//   unpack<W>(codes, blocks, out)         `blocks` x 32 columns of a row block
+//   unpack<W>(book, codes, blocks, out)   `blocks` x 32 columns of a row block; `book` is the codebook of those that look up
+//   kNarrowBooks                          optional: whether kNarrowCodebook is faster, which it is not where sums have 32 bits
 //   dot<W, A>(w, blocks, a, stride, sums) sums[block][token] += expanded code * q, w[block] unpacked
-//   dot_packed<W, A>(codes, blocks, a, sums)                     the same for one block of packed codes and one token
+//   dot_packed<W, A>(book, codes, blocks, a, sums)               the same for one block of packed codes and one token
 //   unpack_floats<W>(codes, blocks, scale, out)                  value * scale as fp32, [column][8]
 //   transpose_halves(w, stride, rows, columns, out)              fp16 [row][column] as fp32 [column][8]
 //   dot_floats(w, columns, a, stride, sums)                      sums[block][token] += w * a, w[block] [column][8], a fp32
 //   dot_a16<W>(codes, blocks, a)          sum of value * a for one token, of packed codes
 //   dot_f16<Rows>(w, w_stride, a, k, out)                        sums of w * a for one token, nothing read past k
 //   Wide                                  optional: for prefill, a struct whose vectors hold two row blocks (kWidth)
+//   bytes(p)                              8 int8 or uint8 as Sums
 //   widen(halves, count, out), zero, same, halves, to_floats, fma, plus, times, load, store
 //
 // All of it has internal linkage: a copy compiled for one instruction set must never serve another file.
@@ -50,12 +52,19 @@ constexpr int kFloatColumns = 1024;
 // The widest plane of a code of that many bits: 8, 4, 2 or 1.
 constexpr int plane_width(int bits) { return bits >= 8 ? 8 : bits >= 4 ? 4 : bits >= 2 ? 2 : 1; }
 
-constexpr int stored_bits(int weight) { return weight == MM_TERNARY ? 2 : weight; }
+// Beside the weights of a scheme, 4-bit codes that mean something else (MmExtra): look-ups that are multiplied as 8 bits are, or, where
+// all values are within -16..15, as 5 bits are, and codes whose groups have integer scales.
+enum { kCodebook = MM_TERNARY + 1, kNarrowCodebook, kTwolevel };
+
+constexpr int stored_bits(int weight) { return weight == MM_TERNARY ? 2 : weight >= kCodebook ? 4 : weight; }
 
 // The kernels multiply expanded codes, bytes whose value is code - offset: those of one bit are doubled, {0, 2} for -1 and 1.
+constexpr bool looks_up(int weight) { return weight == kCodebook || weight == kNarrowCodebook; }
+constexpr bool fills_bytes(int weight) { return weight == 8 || weight == kCodebook; }
+constexpr int expanded_bits(int weight) { return fills_bytes(weight) ? 8 : weight == kNarrowCodebook ? 5 : stored_bits(weight); }
 constexpr int lowest_bit(int weight) { return weight == 1 ? 1 : 0; }
-constexpr int largest_code(int weight) { return weight == 1 ? 2 : (1 << stored_bits(weight)) - 1; }
-constexpr int offset(int weight) { return weight == 1 || weight == MM_TERNARY ? 1 : 1 << (weight - 1); }
+constexpr int largest_code(int weight) { return weight == 1 ? 2 : (1 << expanded_bits(weight)) - 1; }
+constexpr int offset(int weight) { return weight == 1 || weight == MM_TERNARY ? 1 : (largest_code(weight) + 1) / 2; }
 constexpr int largest_activation(int bits) { return (1 << (bits - 1)) - 1; }
 
 constexpr int least(int a, int b) { return a < b ? a : b; }
@@ -75,58 +84,20 @@ struct Operands {
 
   int blocks() const { return shape.k / kColumns; }
   int per_group() const { return shape.group / kColumns; }
+  int groups() const { return (shape.k + shape.group - 1) / shape.group; }
   const uint8_t* codes(int row_block) const { return weights.codes + row_block * weights.codes_stride; }
   const uint16_t* scales(int row_block) const { return weights.scales + row_block * weights.scales_stride; }
   const int8_t* codes_of_token(int m) const { return at_byte<int8_t>(a.data, m * a.stride); }
   float* out(int m, int row_block) const { return y.data + m * y.stride + (size_t)row_block * kRows; }
   bool group_scales() const { return a.scales_stride > 1; }
+  const int8_t* book() const { return weights.extra ? weights.extra->codebook : nullptr; }
+  size_t level(int row_block, int g) const { return ((size_t)(weights.first_row / kRows + row_block) * groups() + g) * kRows; }
 };
 
 template <class Isa, int W>
 constexpr bool takes_values() {
   if constexpr (requires { Isa::template kValues<W>; }) return Isa::template kValues<W>;
   return false;
-}
-
-// What a group's sums start from: codes are the values plus an offset, so the offset times the sum of the activations is too much.
-template <class Isa, int W>
-inline typename Isa::Sums first_sums(Operands o, int m, int g) {
-  return Isa::same(takes_values<Isa, W>() ? 0 : -offset(W) * o.a.sums[m * o.a.sums_stride + g]);
-}
-
-// f + sums of one group, as FORMAT.md rounds it.
-template <class Isa>
-inline typename Isa::Floats add_group(Operands o, int m, int g, typename Isa::Floats scale, typename Isa::Sums sums, typename Isa::Floats f) {
-  auto exact = Isa::to_floats(sums);
-  if (o.group_scales()) exact = Isa::times(exact, o.a.scales[m * o.a.scales_stride + g]);
-  return Isa::fma(exact, scale, f);
-}
-
-template <class Isa>
-inline void finish(Operands o, int m, int row_block, typename Isa::Floats f) {
-  Isa::store(o.out(m, row_block), o.group_scales() ? f : Isa::times(f, o.a.scales[m]));
-}
-
-// One token, one row block.
-template <class Isa, int W, int A>
-inline void decode_block(Operands o, int m, int row_block) {
-  const uint8_t* codes = o.codes(row_block);
-  const uint16_t* scales = o.scales(row_block);
-  const int8_t* a = o.codes_of_token(m);
-  auto f = Isa::zero();
-  for (int first = 0, g = 0; first < o.blocks(); first += o.per_group(), ++g) {
-    auto sums = first_sums<Isa, W>(o, m, g);
-    Isa::template dot_packed<W, A>(codes + (size_t)first * kColumns * stored_bits(W), least(o.per_group(), o.blocks() - first),
-                                   a + (size_t)first * kColumns, sums);
-    f = add_group<Isa>(o, m, g, Isa::halves(scales + (size_t)g * kRows), sums, f);
-  }
-  finish<Isa>(o, m, row_block, f);
-}
-
-template <class Isa, int W, int A>
-inline void decode(Operands o) {
-  for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block)
-    for (int m = 0; m < o.shape.m; ++m) decode_block<Isa, W, A>(o, m, row_block);
 }
 
 // Row blocks in one vector of Isa: 2 where it gives a kWidth, then unpack and halves take what belongs to both.
@@ -138,20 +109,110 @@ constexpr int width() {
 template <class Isa>
 constexpr int kWidth = width<Isa>();
 
+// fp16 scales of group g.
+template <class Isa>
+inline typename Isa::Floats scales_of(Operands o, int row_block, int g) {
+  const uint16_t* scales = o.scales(row_block) + (size_t)g * kRows;
+  if constexpr (kWidth<Isa> == 2) return Isa::halves(scales, scales + o.weights.scales_stride);
+  else return Isa::halves(scales);
+}
+
+// What the sums of the groups of a row add up to, as FORMAT.md section 3 rounds it.
+template <class Isa, int W>
+struct Total {
+  using Number = float;
+  using Vector = typename Isa::Floats;
+  using Scale = typename Isa::Floats;
+  using Sums = typename Isa::Sums;
+
+  static Vector zero() { return Isa::zero(); }
+  static Scale scale(Operands o, int row_block, int g) { return scales_of<Isa>(o, row_block, g); }
+
+  // Codes are the values plus an offset, so the offset times the sum of the activations is too much.
+  static Sums first(Operands o, int m, int g) {
+    return Isa::same(takes_values<Isa, W>() ? 0 : -offset(W) * o.a.sums[m * o.a.sums_stride + g]);
+  }
+
+  static Vector add(Operands o, int m, int g, Scale scale, Sums sums, Vector f) {
+    auto exact = Isa::to_floats(sums);
+    if (o.group_scales()) exact = Isa::times(exact, o.a.scales[m * o.a.scales_stride + g]);
+    return Isa::fma(exact, scale, f);
+  }
+
+  static void finish(Operands o, int m, int row_block, Vector f) {
+    Isa::store(o.out(m, row_block), o.group_scales() ? f : Isa::times(f, o.a.scales[m]));
+  }
+};
+
+// int32 over the whole row (section 6); where weights are beyond int8, which only a hostile file has, it wraps.
+template <class Isa>
+struct Total<Isa, kTwolevel> {
+  using Number = int32_t;
+  using Vector = typename Isa::Sums;
+  struct Scale { Vector levels, zeros; };
+
+  static Vector zero() { return Isa::same(0); }
+  static Vector first(Operands, int, int) { return Isa::same(0); }
+
+  static Scale scale(Operands o, int row_block, int g) {
+    const size_t at = o.level(row_block, g), next = (size_t)o.groups() * kRows;
+    const Vector taken_off = Isa::same(takes_values<Isa, kTwolevel>() ? -offset(kTwolevel) : 0);
+    return {bytes(o.weights.extra->level_scales + at, next), Isa::plus(bytes(o.weights.extra->level_zeros + at, next), taken_off)};
+  }
+
+  static Vector add(Operands o, int m, int g, Scale scale, Vector sums, Vector total) {
+    const Vector zeros = Isa::times(scale.zeros, Isa::same(-o.a.sums[m * o.a.sums_stride + g]));
+    return Isa::plus(total, Isa::times(scale.levels, Isa::plus(sums, zeros)));
+  }
+
+  static void finish(Operands o, int m, int row_block, Vector total) {
+    Isa::store(o.out(m, row_block), Isa::times(Isa::times(Isa::to_floats(total), scales_of<Isa>(o, row_block, 0)), o.a.scales[m]));
+  }
+
+ private:
+  template <class Byte>
+  static Vector bytes(const Byte* p, size_t next) {
+    if constexpr (kWidth<Isa> == 2) return Isa::bytes(p, p + next);
+    else return Isa::bytes(p);
+  }
+};
+
+// One token, one row block.
+template <class Isa, int W, int A>
+inline void decode_block(Operands o, int m, int row_block) {
+  const uint8_t* codes = o.codes(row_block);
+  const int8_t* a = o.codes_of_token(m);
+  auto f = Total<Isa, W>::zero();
+  for (int first = 0, g = 0; first < o.blocks(); first += o.per_group(), ++g) {
+    auto sums = Total<Isa, W>::first(o, m, g);
+    Isa::template dot_packed<W, A>(o.book(), codes + (size_t)first * kColumns * stored_bits(W), least(o.per_group(), o.blocks() - first),
+                                   a + (size_t)first * kColumns, sums);
+    f = Total<Isa, W>::add(o, m, g, Total<Isa, W>::scale(o, row_block, g), sums, f);
+  }
+  Total<Isa, W>::finish(o, m, row_block, f);
+}
+
+template <class Isa, int W, int A>
+inline void decode(Operands o) {
+  for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block)
+    for (int m = 0; m < o.shape.m; ++m) decode_block<Isa, W, A>(o, m, row_block);
+}
+
 // What several tokens and `Blocks` row blocks keep in the first cache.
 template <class Isa, int W, int Blocks>
 struct StripMemory {
   static constexpr int kBlockBytes = kSteps * Isa::template kStepBytes<W>;
 
   alignas(64) uint8_t codes[Blocks][kStrip * kBlockBytes];
-  alignas(64) float f[kChunk][Blocks][kRows * kWidth<Isa>];
+  alignas(64) typename Total<Isa, W>::Number f[kChunk][Blocks][kRows * kWidth<Isa>];
   alignas(64) int32_t sums[kChunk][Blocks][kRows * kWidth<Isa>];  // of a group that goes on in the next strip
 };
 
 // One strip of columns [begin, end), in units of 32, of `Blocks` row blocks, for the tokens from `first_token` on.
 template <class Isa, int W, int A, int Blocks>
 struct Strip {
-  using Floats = typename Isa::Floats;
+  using RowTotal = Total<Isa, W>;
+  using Vector = typename RowTotal::Vector;
   using Sums = typename Isa::Sums;
   using Memory = StripMemory<Isa, W, Blocks>;
 
@@ -168,20 +229,20 @@ struct Strip {
 
   template <int Tokens>
   BENCH_INLINE void tile(int slot) const {
-    Floats f[Blocks][Tokens];
+    Vector f[Blocks][Tokens];
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
-      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) f[i][t] = begin ? Isa::load(memory->f[slot + t][i]) : Isa::zero();
+      BENCH_UNROLL for (int t = 0; t < Tokens; ++t) f[i][t] = begin ? Isa::load(memory->f[slot + t][i]) : RowTotal::zero();
     for (int at = begin, g = begin / o.per_group(); at < end; ++g) at = group<Tokens>(slot, at, g, f);
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i)
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
-        if (end == o.blocks()) finish<Isa>(o, first_token + slot + t, row_block + i * kWidth<Isa>, f[i][t]);
+        if (end == o.blocks()) RowTotal::finish(o, first_token + slot + t, row_block + i * kWidth<Isa>, f[i][t]);
         else Isa::store(memory->f[slot + t][i], f[i][t]);
       }
   }
 
   // The part of group g that lies in this strip, from `at`; returns where it ends.
   template <int Tokens>
-  BENCH_INLINE int group(int slot, int at, int g, Floats (&f)[Blocks][Tokens]) const {
+  BENCH_INLINE int group(int slot, int at, int g, Vector (&f)[Blocks][Tokens]) const {
     const int first = g * o.per_group(), last = least(first + o.per_group(), o.blocks()), stop = least(last, end);
     const int m = first_token + slot;
     const uint8_t* w[Blocks];
@@ -189,23 +250,17 @@ struct Strip {
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
       w[i] = memory->codes[i] + (size_t)(at - begin) * Memory::kBlockBytes;
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t)
-        sums[i][t] = at == first ? first_sums<Isa, W>(o, m + t, g) : Isa::load(memory->sums[slot + t][i]);
+        sums[i][t] = at == first ? RowTotal::first(o, m + t, g) : Isa::load(memory->sums[slot + t][i]);
     }
     Isa::template dot<W, A>(w, stop - at, o.codes_of_token(m) + (size_t)at * kColumns, o.a.stride, sums);
     BENCH_UNROLL for (int i = 0; i < Blocks; ++i) {
-      const auto scale = scales_of(row_block + i * kWidth<Isa>, g);
+      const auto scale = RowTotal::scale(o, row_block + i * kWidth<Isa>, g);
       BENCH_UNROLL for (int t = 0; t < Tokens; ++t) {
-        if (stop == last) f[i][t] = add_group<Isa>(o, m + t, g, scale, sums[i][t], f[i][t]);
+        if (stop == last) f[i][t] = RowTotal::add(o, m + t, g, scale, sums[i][t], f[i][t]);
         else Isa::store(memory->sums[slot + t][i], sums[i][t]);
       }
     }
     return stop;
-  }
-
-  BENCH_INLINE Floats scales_of(int block, int g) const {
-    const uint16_t* scales = o.scales(block) + (size_t)g * kRows;
-    if constexpr (kWidth<Isa> == 2) return Isa::halves(scales, scales + o.weights.scales_stride);
-    else return Isa::halves(scales);
   }
 };
 
@@ -218,8 +273,8 @@ inline void prefill_blocks(Operands o, int row_block) {
       const int end = least(begin + kStrip, o.blocks());
       for (int i = 0; i < Blocks; ++i) {
         const uint8_t* codes = o.codes(row_block + i * kWidth<Isa>) + (size_t)begin * kColumns * stored_bits(W);
-        if constexpr (kWidth<Isa> == 2) Isa::template unpack<W>(codes, codes + o.weights.codes_stride, end - begin, memory.codes[i]);
-        else Isa::template unpack<W>(codes, end - begin, memory.codes[i]);
+        if constexpr (kWidth<Isa> == 2) Isa::template unpack<W>(o.book(), codes, codes + o.weights.codes_stride, end - begin, memory.codes[i]);
+        else Isa::template unpack<W>(o.book(), codes, end - begin, memory.codes[i]);
       }
       const Strip<Isa, W, A, Blocks> strip = {o, &memory, row_block, first_token, begin, end};
       strip.template tiles<Isa::kTokens>(0, least(kChunk, o.shape.m - first_token));
@@ -354,9 +409,25 @@ inline void decode_f16(Operands o) {
   }
 }
 
+template <class Isa>
+constexpr bool has_narrow_books() {
+  if constexpr (requires { Isa::kNarrowBooks; }) return Isa::kNarrowBooks;
+  return false;
+}
+
+inline bool is_narrow(const int8_t* book) {
+  for (int i = 0; i < 16; ++i)
+    if (book[i] < -offset(kNarrowCodebook) || book[i] >= offset(kNarrowCodebook)) return false;
+  return true;
+}
+
 template <class Isa, int W, int A, int TileM>
 inline void run(Operands o) {
   if constexpr (W != 16) CHECK(o.shape.n % kRows == 0 && o.shape.k % kColumns == 0 && o.shape.group > 0 && o.shape.group % kColumns == 0);
+  if constexpr (looks_up(W)) CHECK(o.book());
+  if constexpr (W == kCodebook && has_narrow_books<Isa>())
+    if (is_narrow(o.book())) return run<Isa, kNarrowCodebook, A, TileM>(o);
+  if constexpr (W == kTwolevel) CHECK(!o.group_scales() && o.weights.extra && o.weights.extra->level_scales && o.weights.extra->level_zeros);
   if constexpr (TileM == 1 && W == 16) decode_f16<Isa>(o);
   else if constexpr (TileM == 1 && A == 16) decode_a16<Isa, W>(o);
   else if constexpr (TileM == 1) decode<Isa, W, A>(o);
@@ -366,7 +437,7 @@ inline void run(Operands o) {
 
 }  // namespace
 
-// An ISA file defines its rows of variants.inc with this, the other rows with nothing.
+// An ISA file defines its rows of variants.inc and families/tiles.inc with this, the other rows with nothing.
 #define MM_DEFINE(Isa, name, weight, activation_bits, tile_m)                                              \
   extern "C" void name(const MmShape* s, const MmWeights* w, const MmActivations* a, const MmOutput* y) {  \
     run<Isa, weight, activation_bits, tile_m>(Operands{*s, *w, *a, *y});                                           \

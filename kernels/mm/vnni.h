@@ -17,10 +17,11 @@ struct Vnni : Avx2Base {
   static constexpr int kStepBytes = 32;
 
   template <int W>
-  static void unpack(const uint8_t* codes, int blocks, uint8_t* out) {
+  static void unpack(const int8_t* book, const uint8_t* codes, int blocks, uint8_t* out) {
+    const __m256i table = table_of<W>(book);
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W))
       BENCH_UNROLL
-      for (int step = 0; step < kSteps; ++step, out += 32) _mm256_store_si256((__m256i*)out, codes_of<W>(codes, step));
+      for (int step = 0; step < kSteps; ++step, out += 32) _mm256_store_si256((__m256i*)out, looked_up<W>(table, codes, step));
   }
 
   template <int W, int A, int Blocks, int Tokens>
@@ -42,13 +43,14 @@ struct Vnni : Avx2Base {
   }
 
   template <int W, int A>
-  static BENCH_INLINE void dot_packed(const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+  static BENCH_INLINE void dot_packed(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, Sums& sums) {
+    const __m256i table = table_of<W>(book);
     __m256i chains[4] = {sums};  // one alone would wait for its own last sum
     for (int b = 0; b < blocks; ++b, codes += kColumns * stored_bits(W), a += kColumns) {
       prefetch<W>(codes);
       BENCH_UNROLL
       for (int step = 0; step < kSteps; ++step)
-        chains[step % 4] = Dot::add(chains[step % 4], codes_of<W>(codes, step), broadcast4(a + 4 * step));
+        chains[step % 4] = Dot::add(chains[step % 4], looked_up<W>(table, codes, step), broadcast4(a + 4 * step));
     }
     sums = _mm256_add_epi32(_mm256_add_epi32(chains[0], chains[1]), _mm256_add_epi32(chains[2], chains[3]));
   }

@@ -21,8 +21,9 @@ struct KvCoding {
   const KvCodes* keys = nullptr;    // [layer]
   const KvCodes* values = nullptr;  // [layer]
   int first = 0;                    // positions at the start that are kept as fp16
-  const float* cosine = nullptr;    // [position][D / 2], with `sine`: keys are stored before rotation; null: after it
+  const float* cosine = nullptr;    // [D / 2][angle_stride], of positions, with `sine`: keys are stored before rotation; null: after it
   const float* sine = nullptr;
+  int angle_stride = 0;
 };
 
 // One head's history.

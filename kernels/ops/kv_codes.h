@@ -13,6 +13,7 @@
 
 constexpr int kPlane = 8;         // channels whose codes share the bytes of a plane
 constexpr int kMaxKvBits = 8;
+constexpr int kMaxKvBookBits = 4;
 constexpr int kMaxKvOutliers = 32;
 constexpr int kMaxKvHead = 4096;  // channels of a head: rows in work lie on the stack
 constexpr int kMaxKvParts = kMaxKvHead / kPlane + 1;
@@ -37,10 +38,11 @@ struct KvFit {
   const int32_t* order = nullptr;      // [heads][D], stored channel i is channel order[i]
 };
 
-// The codes of some bits: level of each, and the middles between neighbours.
+// The codes of some bits: the level of code i is first + step * i, or levels[i] of a codebook.
 struct KvLevels {
   int count;
-  float levels[1 << kMaxKvBits], middles[1 << kMaxKvBits];
+  float first, step;
+  float levels[1 << kMaxKvBookBits], middles[1 << kMaxKvBookBits];  // between neighbours
 };
 
 // Channels that have equally many bits and share a row's scale.

@@ -7,6 +7,7 @@
 #include "ops/exp.h"
 #include "ops/kv_codes.h"
 #include "ops/lanes.h"
+#include "ops/planes.h"
 #include "ops/vector.h"
 
 namespace ops_avx2 {

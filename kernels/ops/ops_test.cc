@@ -347,11 +347,20 @@ void test_attention_together() {
   check(ok, "a query's result is the same bit for bit alone and among others");
 }
 
+// What calibration might have found for a head of up to 18 channels.
+KvFit some_fit(const KvFormat& format) {
+  static uint16_t scales[18], offsets[18], codebook[16];
+  static int32_t order[18];
+  for (int i = 0; i < 18; ++i) scales[i] = half_from_float(0.01f * float(i + 1)), offsets[i] = half_from_float(0.3f - 0.1f * float(i)), order[i] = i * 7 % 18;
+  for (int i = 0; i < 16; ++i) codebook[i] = half_from_float(float(i * i) / 128 - 1);
+  return {scales, offsets, codebook, format.ordered ? order : nullptr};
+}
+
 // A cache of codes of some rows, and one of fp32 with those rows as they are read back.
 struct CodedHistory {
   CodedHistory(const KvFormat& format, int first, int positions, int size, const std::vector<float>& keys, const std::vector<float>& values) {
     static KvCodes codes;
-    kv_codes(format, {}, size, &codes);
+    kv_codes(format, some_fit(format), size, &codes);
     coding = {&codes, &codes, first, nullptr, nullptr};
     data.resize(KvCache(nullptr, KvType::kCodes, 1, 1, positions, size, coding).bytes() + 64);
     coded = KvCache(History::aligned(data.data()), KvType::kCodes, 1, 1, positions, size, coding);
@@ -378,7 +387,10 @@ struct CodedHistory {
 };
 
 constexpr KvFormat kCoded[] = {
-    {KvGrid::kAsymmetric, false, 4, 0, 0, 0, false}, {KvGrid::kSymmetric, false, 3, 8, 0, 2, false}, {KvGrid::kPower, false, 5, 16, 0, 1, false}, {}};
+    {KvGrid::kAsymmetric, false, 4, 0, 0, 0, false},  {KvGrid::kSymmetric, false, 3, 8, 0, 2, false}, {KvGrid::kPower, false, 5, 16, 0, 1, false},
+    {KvGrid::kSymmetric, false, 1, 0, 8, 0, false},   {KvGrid::kAsymmetric, false, 2, 8, 0, 0, false}, {KvGrid::kSymmetric, false, 8, 0, 0, 0, false},
+    {KvGrid::kAsymmetric, false, 6, 0, 16, 0, false}, {KvGrid::kSymmetric, true, 7, 0, 0, 1, true},    {KvGrid::kCodebook, false, 3, 8, 0, 1, true},
+    {KvGrid::kCodebook, true, 4, 0, 0, 0, false},     {}};
 
 void test_attention_over_codes() {
   constexpr int size = 18, heads = 4, tokens = 5, positions = 150, stride = heads * size;

@@ -34,8 +34,11 @@ Error Linear::find_kernels(const char* name) {
     }
     return {};
   }
-  decode = family ? mm_find_family(family, scheme.weight(), scheme.activation_bits) : mm_find(scheme.weight(), scheme.activation_bits, 1, name);
-  prefill = family ? decode : mm_find(scheme.weight(), scheme.activation_bits, 1024, name);
+  const auto find = [&](int m) {
+    return family ? mm_find_family(family, scheme.weight(), scheme.activation_bits, m) : mm_find(scheme.weight(), scheme.activation_bits, m, name);
+  };
+  decode = find(1);
+  prefill = find(1024);
   if (decode && prefill) return {};
   return error(ErrorCode::kUnsupported, "no kernel for %s%s%s runs on this CPU", scheme.word().c_str(), name ? " called " : "", name ? name : "");
 }

@@ -31,6 +31,12 @@ class Placer {
 
 size_t padded(int rows) { return size_t(round_up(rows, kRowBlock)); }
 
+// to [columns][rows].
+void transpose(const float* from, int rows, int columns, float* to) {
+  for (int column = 0; column < columns; ++column)
+    for (int row = 0; row < rows; ++row) *to++ = from[int64_t{row} * columns + column];
+}
+
 }  // namespace
 
 Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_rows, KvType kv) {
@@ -55,6 +61,10 @@ Error Llm::start(Model* model, Pool* pool, int positions, int batch, int logit_r
   for (std::vector<int>* rows : {&token_of_, &row_of_, &ranked_, &moved_}) rows->resize(size_t(batch));
   dropped_.assign(model->layers.size(), 0);
   if (cosine_) rope_table(positions, model->head_size, model->rope_base, cosine_, sine_);
+  if (key_cosine_) {
+    transpose(cosine_, positions, model->head_size / 2, key_cosine_);
+    transpose(sine_, positions, model->head_size / 2, key_sine_);
+  }
   if (slopes_) alibi_slopes(model->heads, slopes_);
   return {};
 }
@@ -98,6 +108,10 @@ uint64_t Llm::place(uint8_t* memory) {
   if (model.architecture->positions == Positions::kRotary) {
     cosine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
     sine_ = placer.floats(positions, uint64_t(model.head_size) / 2);
+    if (stores_unrotated()) {
+      key_cosine_ = placer.floats(uint64_t(model.head_size) / 2, positions);
+      key_sine_ = placer.floats(uint64_t(model.head_size) / 2, positions);
+    }
   }
   if (model.architecture->positions == Positions::kAlibi) slopes_ = placer.floats(1, uint64_t(model.heads));
   logits_ = placer.floats(uint64_t(logit_rows_), logits_stride_);
@@ -125,8 +139,7 @@ void Llm::prepare_codes() {
 }
 
 void Llm::place_cache(uint8_t* memory) {
-  const bool turns = !model_->cache.rotated;
-  const KvCoding coding = {key_codes_.data(), value_codes_.data(), model_->cache.first, turns ? cosine_ : nullptr, turns ? sine_ : nullptr};
+  const KvCoding coding = {key_codes_.data(), value_codes_.data(), model_->cache.first, key_cosine_, key_sine_, positions_};
   cache_ = KvCache(memory, kv_, int(model_->layers.size()), model_->kv_heads, positions_, model_->head_size, coding);
 }
 

@@ -82,6 +82,8 @@ class Llm {
   float* scratch_ = nullptr;     // [threads][scratch_stride_], for attention
   float* cosine_ = nullptr;      // [positions][head size / 2] of rotary positions
   float* sine_ = nullptr;        // [positions][head size / 2]
+  float* key_cosine_ = nullptr;  // [head size / 2][positions], for keys that are stored before rotation
+  float* key_sine_ = nullptr;
   float* slopes_ = nullptr;      // [heads] of ALiBi
   float* logits_ = nullptr;      // [logit rows][V]
   float* start_ = nullptr;       // [batch][heads], what each token's heads pay to the first one

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-LINE = re.compile(r"MM_FAMILY\(isa, (\w+), mm_([#\w]+?)_\w+##isa, \w+, \d+\)")
+LINE = re.compile(r"MM_(?:FAMILY|TILE)\(isa, (\w+), mm_([#\w]+?)_\w+##(?:isa|name), \w+, ")
+TILES = re.compile(r"^MM_TILES\((\w+), (\w+), (\d+)\)$", re.MULTILINE)
 EXTRA = ["codebook", "twolevel", "trip", "rowsplit", "sidecar", "sparse"]
 
 Build = Callable[[str], Path]
@@ -86,8 +87,19 @@ def test_agile_keeps_two_rows_eight_bits_apart_and_sums(pack: Pack, rows: int, c
 
 def families(kernels_dir: Path) -> set[tuple[str, str]]:
     """(family, what its name says between `mm_` and the instruction set)."""
-    text = (kernels_dir / "mm" / "families" / "families.inc").read_text(encoding="utf-8")
-    return {(family, name) for family, name in LINE.findall(text)}
+    tables = [
+        (kernels_dir / "mm" / "families" / name).read_text(encoding="utf-8") for name in ("families.inc", "tiles.inc")
+    ]
+    return {(family, name) for table in tables for family, name in LINE.findall(table)}
+
+
+def test_a_tile_of_a_family_is_named_as_the_variant_whose_loops_it_shares(kernels_dir: Path) -> None:
+    plain = (kernels_dir / "mm" / "variants.inc").read_text(encoding="utf-8")
+    rows = TILES.findall((kernels_dir / "mm" / "families" / "tiles.inc").read_text(encoding="utf-8"))
+    assert {isa for isa, *_ in rows} == {"scalar", "avx2", "avxvnni", "avx512vnni", "neon", "dotprod", "i8mm"}
+    for isa, name, tokens in rows:
+        tile = f"1x8x4_{name}" if tokens == "1" else name
+        assert f"\nMM_VARIANT({isa}, mm_w4a8_{tile}, 4, 8, {tokens})\n" in plain
 
 
 def test_every_family_is_in_the_readme_and_in_the_format(kernels_dir: Path) -> None:

@@ -214,18 +214,6 @@ struct Dots {
     _mm256_storeu_si256((__m256i*)sums, total);
   }
 
-  // A look-up more for each step than dot_codes, and a drain: 2 * 127 * 127 fits 16 bits once.
-  static void dot_book(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
-    const __m256i values = twice(book);
-    __m256i total = load(sums);
-    for (int i = 0; i < blocks * 4; ++i, codes += kColumns, a += 8) {
-      const __m256i v = load(codes);
-      total = drained(total, products(_mm256_shuffle_epi8(values, low_halves(v)), a));
-      total = drained(total, products(_mm256_shuffle_epi8(values, high_halves(v)), a + 4));
-    }
-    _mm256_storeu_si256((__m256i*)sums, total);
-  }
-
   static void dot_bytes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
     __m256i total = load(sums);
     for (int i = 0; i < blocks * kSteps; ++i, codes += kColumns, a += 4)

@@ -258,20 +258,6 @@ struct Dots {
     pairs.add_to_sums(sums);
   }
 
-  // 127 * 127 fits 16 bits twice: a drain for each step.
-  static void dot_book(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
-    const int8x16_t values = vld1q_s8(book);
-    Pairs pairs;
-    for (int i = 0; i < blocks * 4; ++i, codes += kColumns, a += 8) {
-      const uint8x16_t low = vld1q_u8(codes), high = vld1q_u8(codes + 16);
-      Wide wide;
-      wide.add(vqtbl1q_s8(values, low_halves(low)), vqtbl1q_s8(values, low_halves(high)), broadcast4(a));
-      wide.add(vqtbl1q_s8(values, high_halves(low)), vqtbl1q_s8(values, high_halves(high)), broadcast4(a + 4));
-      pairs.drain(wide);
-    }
-    pairs.add_to_sums(sums);
-  }
-
   // 128 * 127 fits 16 bits twice.
   static void dot_bytes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
     Pairs pairs;

@@ -139,12 +139,6 @@ struct Dots {
         for (int r = 0; r < kRows; ++r) sums[r] += nibble(codes, r, c) * a[c];
   }
 
-  static void dot_book(const int8_t* book, const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
-    for (int b = 0; b < blocks; ++b, codes += kBlockBytes, a += kColumns)
-      for (int c = 0; c < kColumns; ++c)
-        for (int r = 0; r < kRows; ++r) sums[r] += book[nibble(codes, r, c)] * a[c];
-  }
-
   static void dot_bytes(const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
     for (int k = 0; k < blocks * kColumns; ++k)
       for (int r = 0; r < kRows; ++r) sums[r] += (codes[k / 4 * kColumns + 4 * r + k % 4] - 128) * a[k];

@@ -1,6 +1,5 @@
 // The families whose 4-bit codes in the packed layout mean something else, or not all: loops around the integer products of a struct
 //   dot_codes(codes, blocks, a, sums)           sums[8] += code * q, of 4-bit codes
-//   dot_book(book, codes, blocks, a, sums)      sums[8] += book[code] * q
 //   dot_bytes(codes, blocks, a, sums)           sums[8] += (code - 128) * q, of 8-bit codes
 //   add_columns(count, columns, w, a, f)        f[8] = fma(w[i][8], a[columns[i]], f) for each column in order, w fp16
 // Internal linkage, as ../tile.h.
@@ -17,42 +16,6 @@ constexpr int kMaxSegments = 8;
 
 // Row block of the matrix, where the operand holds more rows than this call's.
 inline int block_of_matrix(const Operands& o, int row_block) { return o.weights.first_row / kRows + row_block; }
-
-// NF4, dINT, NUQ: 16 values of any spacing.
-template <class Isa>
-void run_codebook(const Operands& o) {
-  run_blocks<4>(o, 0, [&](const uint8_t* codes, int blocks, const int8_t* a, int32_t* sums) {
-    Isa::dot_book(o.weights.extra->codebook, codes, blocks, a, sums);
-  });
-}
-
-// QoQ, DGQ: 4-bit codes of int8 weights. acc += level scale * group sum stays in int32 over the whole row; where weights are beyond
-// int8, which only a hostile file has, it wraps.
-template <class Isa>
-void run_twolevel(const Operands& o) {
-  CHECK(!o.group_scales() && o.shape.n % kRows == 0 && o.shape.k % kColumns == 0 && o.shape.group % kColumns == 0);
-  const int groups = (o.shape.k + o.shape.group - 1) / o.shape.group;
-  for (int row_block = 0; row_block < o.shape.n / kRows; ++row_block) {
-    const size_t levels = (size_t)block_of_matrix(o, row_block) * groups * kRows;
-    const int8_t* scales = o.weights.extra->level_scales + levels;
-    const uint8_t* zeros = o.weights.extra->level_zeros + levels;
-    for (int m = 0; m < o.shape.m; ++m) {
-      uint32_t total[kRows] = {};
-      for (int g = 0; g < groups; ++g) {
-        const int first = g * o.per_group();
-        int32_t sums[kRows] = {};
-        Isa::dot_codes(o.codes(row_block) + (size_t)first * kBlockBytes, least(o.per_group(), o.blocks() - first),
-                       o.codes_of_token(m) + (size_t)first * kColumns, sums);
-        const int32_t sum = o.a.sums[m * o.a.sums_stride + g];
-        for (int r = 0; r < kRows; ++r)
-          total[r] += (uint32_t)scales[g * kRows + r] * ((uint32_t)sums[r] - zeros[g * kRows + r] * (uint32_t)sum);
-      }
-      float f[kRows];
-      for (int r = 0; r < kRows; ++r) f[r] = (float)(int32_t)total[r] * widened(o.scales(row_block)[r]);
-      finish_rows(o, m, row_block, f);
-    }
-  }
-}
 
 // TRIP: channels sorted by their power of two; the sum of a segment is shifted once. The zero point needs the sum of its activations.
 template <class Isa>
