@@ -14,7 +14,7 @@ import pytest
 
 pytestmark = pytest.mark.lab  # a minute of whole quantizations
 ROOT = Path(__file__).parents[2]
-WORDS = ("--recipe", "gptq", "--scheme", "w4a8g64", "--json")
+WORDS = ("--scheme", "w4a8g64", "--json")
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,11 @@ def answer(process: subprocess.Popen[bytes]) -> Any:
     return json.loads(out)
 
 
-def test_a_killed_quantization_goes_on_and_gives_the_same_file(folder: Path, tmp_path: Path) -> None:
-    whole = start(tmp_path, str(folder), "--no-stream", "--out", "whole.gguf")
-    killed = start(tmp_path, str(folder), "--stream", "--out", "streamed.gguf")
+@pytest.mark.parametrize("recipe", ["gptq", "agile-quant"])  # the second has an attention of its own
+def test_a_killed_quantization_goes_on_and_gives_the_same_file(folder: Path, tmp_path: Path, recipe: str) -> None:
+    asked = (str(folder), "--recipe", recipe)
+    whole = start(tmp_path, *asked, "--no-stream", "--out", "whole.gguf")
+    killed = start(tmp_path, *asked, "--stream", "--out", "streamed.gguf")
     partial = tmp_path / "streamed.gguf.partial"
     while not (partial / "block-1.pt").exists():
         assert killed.poll() is None, killed.communicate()[1].decode()
@@ -47,7 +49,7 @@ def test_a_killed_quantization_goes_on_and_gives_the_same_file(folder: Path, tmp
     killed.communicate()
     assert killed.returncode == -signal.SIGKILL and not (tmp_path / "streamed.gguf").exists()
     seen = answer(whole)
-    again = start(tmp_path, str(folder), "--stream", "--out", "streamed.gguf")
+    again = start(tmp_path, *asked, "--stream", "--out", "streamed.gguf")
     assert answer(again)["kinds"] == seen["kinds"]
     assert (tmp_path / "streamed.gguf").read_bytes() == (tmp_path / "whole.gguf").read_bytes()
     assert not partial.exists(), "what was unfinished is removed when it is finished"
