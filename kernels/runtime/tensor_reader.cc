@@ -149,13 +149,14 @@ Error TensorReader::packed(const std::string& name, const Declared& declared, Li
   }
   out->scheme = declared.scheme;
   const int bits = out->scheme.weight_bits, n = out->padded_rows(), k = out->padded_columns();
-  const uint8_t *codes, *scales;
+  const uint8_t* codes;
+  const uint16_t* scales;
   if (Error failed = file.tensor(name + ".codes", TensorType::kI8, uint64_t(n) * k * bits / 8, &codes)) return failed;
   const uint64_t groups = has(name + ".levels") ? 1 : (k + out->group() - 1) / out->group();
-  if (Error failed = file.tensor(name + ".scales", TensorType::kF16, groups * n, &scales)) return failed;
-  out->set_weights(codes, reinterpret_cast<const uint16_t*>(scales));
+  if (Error failed = finite_halves(name + ".scales", groups * n, &scales)) return failed;
+  out->set_weights(codes, scales);
   out->weights.scales_stride = groups * kRowBlock;
-  taken_ += 2;
+  ++taken_;  // of the codes
   ++declared_taken_;
   return {};
 }

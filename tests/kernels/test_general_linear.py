@@ -229,6 +229,7 @@ SPOILED: dict[str, tuple[Any, str]] = {
     "outliers.begin": (np.array([0, 5, 4], np.int32), "does not ascend"),
     "outliers.columns": (np.array([72], np.int32), "columns that the linear has not"),
     "0.codebook": (np.array([-128], np.int8), "has -128"),
+    "1.scales": (np.array([np.nan], np.float16), "is not finite"),
 }
 
 
