@@ -31,7 +31,7 @@ benchmark: $(VENV)/.installed-peers
 
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
-	$(MAKE) lint
+	$(MAKE) --jobs 3 --output-sync lint agent-x86_64-linux agent-aarch64-linux
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lab: $(VENV)/.installed-test
@@ -47,6 +47,10 @@ lint: $(VENV)/.installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# What tests take from the cache. The compiler makes its C++ library for each, on one core.
+agent-%: $(VENV)/.installed-test
+	$(BIN)/bench build $*
 
 install: $(VENV)/.installed
 
