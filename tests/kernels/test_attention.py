@@ -93,7 +93,8 @@ def test_the_shipped_model_drops_the_same_tokens(agent: Any, tmp_path: Path) -> 
     kept, logprob = (np.concatenate([line[name] for line in lines]) for name in ("kept", "logprob"))
     assert (kept == expected.kept).mean() > 0.98
     assert abs(logprob.mean() - expected.logprob.mean()) < 0.01
-    assert abs(logprob[kept == 1].mean() - expected.logprob[expected.kept].mean()) < 0.01
+    alike = (kept == 1) & expected.kept  # a token that only one of them keeps is no rounding of the other's
+    assert abs(logprob[alike].mean() - expected.logprob[alike].mean()) < 0.01
 
 
 def test_a_result_is_the_same_for_any_number_of_threads_and_kind_of_cache(
