@@ -18,6 +18,9 @@ TEST_PACKAGES := qemu-user-static openssh-server openssh-client chromium chromiu
 LAB_FULL_PACKAGES := qemu-system-arm gcc-aarch64-linux-gnu binutils-aarch64-linux-gnu device-tree-compiler make \
 	xz-utils debian-archive-keyring qemu-user llvm-19
 
+# Files that take minutes each: last, one of them would run alone.
+LONG_TESTS := tests/test_end_to_end.py tests/kernels/test_sanitizers.py
+
 .PHONY: bench benchmark test lab lab-full install lint clean
 
 bench: $(VENV)/.installed
@@ -32,7 +35,7 @@ benchmark: $(VENV)/.installed-peers
 test: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
 	$(MAKE) --jobs 3 --output-sync lint agent-x86_64-linux agent-aarch64-linux
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(LONG_TESTS) tests
 
 lab: $(VENV)/.installed-test
 	.ci/apt-install $(TEST_PACKAGES)
