@@ -17,7 +17,7 @@ from harness.cli.output import duration, emit, number, say, size, table
 from harness.cli.progress import shown_progress
 from harness.errors import InfrastructureError, Interrupted, UsageError
 from harness.words import nearest
-from quantizers.exports import FORMATS, export, path_of
+from quantizers.exports import FORMATS, check_package, export, path_of
 
 if TYPE_CHECKING:
     from harness.progress import Progress
@@ -79,6 +79,8 @@ def quantize(
         _announce(made_of, str(plan or layers.default), paths.values(), json)
         return
     _check_writable(paths.values())
+    for name in paths:
+        check_package(name)
     unfinished = out.with_name(f"{out.name}.partial") if shape is None and _streams(model, stream) else None
     progress = shown_progress()
     with _resumable(unfinished):

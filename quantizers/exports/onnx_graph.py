@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from quantizers.errors import FormatError, QuantizerError
+from quantizers.errors import FormatError
 from quantizers.exports.onnx_model import LOGITS, TOKENS, ModelGraph
 from quantizers.exports.onnx_nodes import DATA, EXACT_LEVEL, MICROSOFT, Graph, block_of
 from quantizers.exports.plain import copy_tokenizer, plain_weights
@@ -26,7 +26,8 @@ COLUMNS = 256
 
 def write(quantized: QuantizedModel, folder: Path) -> None:
     """Raises FormatError for a linear that the graph cannot say."""
-    onnx = _package()
+    import onnx
+
     for name, weight in plain_weights(quantized, NAME):
         block_of(name, weight)
     with (folder / DATA).open("wb") as data:
@@ -41,9 +42,9 @@ def verify(quantized: QuantizedModel, folder: Path) -> None:
 
     Each linear alone multiplies an identity with fp32 activations.
     """
+    import onnx
     from onnxruntime import InferenceSession
 
-    onnx = _package()
     InferenceSession(folder / FILE, providers=["CPUExecutionProvider"])
     model = onnx.load(folder / FILE, load_external_data=False)
     nodes = {node.name: node for node in model.graph.node if node.op_type == "MatMulNBits"}
@@ -91,12 +92,3 @@ def _weight(onnx: Any, node: Any, tensors: dict[str, Any], folder: Path) -> torc
     session = InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     ones = torch.split(torch.eye(own["K"]), COLUMNS)
     return torch.cat([torch.from_numpy(session.run(None, {"x": part.numpy()})[0]) for part in ones]).T
-
-
-def _package() -> Any:
-    try:
-        import onnx
-        import onnx.external_data_helper
-    except ImportError as error:
-        raise QuantizerError(f"{NAME} needs its package: pip install 'edge-quant-bench[export]'") from error
-    return onnx

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quantizers.errors import FormatError, QuantizerError
+from quantizers.errors import FormatError
 from quantizers.exports.plain import copy_tokenizer, linear_names, plain_weights
 from quantizers.families import family_of
 from quantizers.plan import OUTPUT
@@ -53,7 +53,8 @@ def write(quantized: QuantizedModel, folder: Path) -> None:
 
 def verify(quantized: QuantizedModel, folder: Path) -> None:
     """Raises FormatError unless the package finds each linear with its scheme, codes and scales, and all else equal."""
-    unpack = _package().unpack_from_int32
+    from compressed_tensors.compressors.pack_quantized.helpers import unpack_from_int32 as unpack
+
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     read = _schemes(quantized, config["quantization_config"])
     files = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))["weight_map"]
@@ -180,13 +181,3 @@ def _read(folder: Path, files: Mapping[str, str], name: str) -> Tensor:
     with safe_open(folder / files[name], framework="pt") as file:
         tensor: Tensor = file.get_tensor(name)
     return tensor
-
-
-def _package() -> Any:
-    try:
-        from compressed_tensors.compressors.pack_quantized import helpers
-    except ImportError as error:
-        raise QuantizerError(
-            f"to read {NAME} back its package is needed: pip install 'edge-quant-bench[export]'"
-        ) from error
-    return helpers

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from quantizers.exports import path_of
+from quantizers.exports import FORMATS, Format, path_of
 from quantizers.recipes import RECIPES, Recipe
 
 
@@ -130,6 +130,15 @@ def test_whoever_stops_it_learns_what_is_kept(
     monkeypatch.setattr("harness.cli.quantize._quantized", stopped)
     assert bench("quantize", "--stream") == 130
     assert "the same command goes on behind what is finished, in model.gguf.partial" in capsys.readouterr().err
+
+
+def test_a_format_without_its_package_is_refused_before_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(FORMATS, "onnx", Format("-onnx", folder=True, package="no_such_package"))
+    assert bench("quantize", "--recipe", "rtn", "--export", "gguf,onnx") == 2
+    assert "onnx needs the Python package no_such_package: pip install" in capsys.readouterr().err
+    assert not list(Path().iterdir())
 
 
 def test_a_printed_recipe_is_a_recipe_file(capsys: pytest.CaptureFixture[str]) -> None:
