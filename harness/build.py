@@ -62,7 +62,7 @@ def build_agent(target: Target, cache: Path | None = None, on_line: OnLine | Non
     made_from = {"preset": str(target), "sources": sources_sha256(), "tools": tools.versions}
     content = canonical_json([CACHE_VERSION, made_from])
     folder = cache / "agents" / hashlib.sha256(content.encode()).hexdigest()[:32]
-    with _locked(_lock(cache, str(target))):
+    with _locked(cache, str(target)):
         if not (folder / "agent").is_file():
             _install(_find_agent(_compile(str(target), tools, cache / "build", "agent", on_line)), folder)
     return artifact_of("agent", folder / "agent", made_from)
@@ -71,7 +71,7 @@ def build_agent(target: Target, cache: Path | None = None, on_line: OnLine | Non
 def build_all(preset: str, cache: Path) -> Path:
     """The CMake tree in which agents of a preset are built, with the programs that test the kernels in it as well."""
     _check_preset(preset)
-    with _locked(_lock(cache, preset)):
+    with _locked(cache, preset):
         return _compile(preset, find_tools(), cache / "build", "all", None)
 
 
@@ -160,13 +160,10 @@ def _first_line(program: Path, flag: str) -> str:
     return completed.stdout.partition("\n")[0].strip()
 
 
-def _lock(cache: Path, preset: str) -> Path:
-    return cache / f"build-{preset}.lock"
-
-
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(cache: Path, preset: str) -> Iterator[None]:
     """One build of a preset at a time, over processes; the lock ends with the process that holds it."""
+    path = cache / f"build-{preset}.lock"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")

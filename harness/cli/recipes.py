@@ -49,7 +49,7 @@ def _tried(recipe: "Recipe") -> RecipeCard:
     return card_of(recipe)
 
 
-def _table(cards: "list[RecipeCard]") -> object:
+def _table(cards: list[RecipeCard]) -> object:
     """What is long stands in the last column alone, so that no other is broken on a narrow screen."""
     rows = [(card.name, card.scheme, _bits(card.bits), f"{'; '.join(_asked(card))}\n{card.source}") for card in cards]
     return table(
@@ -63,7 +63,7 @@ def _asked(card: RecipeCard) -> list[str]:
     return [*targets, f"needs {_words(needs)}", *["streams"] * card.streams, f"asks {_words(card.runtime)}"]
 
 
-def _support(cards: "list[RecipeCard]") -> list[str]:
+def _support(cards: list[RecipeCard]) -> list[str]:
     """Which of them the agent cannot run, and why."""
     missing = [f"{card.name}: no file that the agent runs: {card.obstacle}" for card in cards if card.obstacle]
     return missing or ["the agent runs it" if len(cards) == 1 else "The agent runs every one of them."]
